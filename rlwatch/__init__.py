@@ -1,0 +1,61 @@
+"""rlwatch: an in-process watchdog for reinforcement-learning training.
+
+    watch = rlwatch.Watch(preset="ppo", on_critical="halt")
+    verdict = watch.log(step=step, loss=loss, kl=kl, entropy=entropy, rewards=rewards)
+    if verdict.halt:
+        break
+
+Names are loaded when first used, so that `import rlwatch` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rlwatch.adapters.trl import RLWatchCallback, attach
+    from rlwatch.alert import Action, Alert, Severity, Verdict
+    from rlwatch.config import ConfigError
+    from rlwatch.detectors.base import Detector
+    from rlwatch.observation import Observation
+    from rlwatch.watch import Watch
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Action": "alert",
+    "Alert": "alert",
+    "ConfigError": "config",
+    "Detector": "detectors.base",
+    "Observation": "observation",
+    "RLWatchCallback": "adapters.trl",
+    "Severity": "alert",
+    "Verdict": "alert",
+    "Watch": "watch",
+    "attach": "adapters.trl",
+}
+
+__all__ = [
+    "Action",
+    "Alert",
+    "ConfigError",
+    "Detector",
+    "Observation",
+    "RLWatchCallback",
+    "Severity",
+    "Verdict",
+    "Watch",
+    "attach",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'rlwatch' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"rlwatch.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

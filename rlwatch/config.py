@@ -1,0 +1,164 @@
+"""Settings: preset, `rlwatch.yaml`, `RLWATCH_*` environment and keywords, each overriding the one before.
+
+A detector's settings are nested under its id: `Watch(entropy_collapse={"critical_ratio": 0.05})`, the same in YAML,
+`RLWATCH_ENTROPY_COLLAPSE__CRITICAL_RATIO=0.05` in the environment; `entropy_collapse=False` switches it off.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, create_model, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    YamlConfigSettingsSource,
+)
+
+from rlwatch.detectors.registry import detector_classes
+from rlwatch.presets import PRESETS
+from rlwatch.signals import SIGNALS
+
+ENV_PREFIX = "RLWATCH_"
+YAML_FILE = "rlwatch.yaml"
+
+
+class ConfigError(ValueError):
+    """A setting that rlwatch does not know or cannot take; the message names the key and the fix."""
+
+
+class _PresetSource(PydanticBaseSettingsSource):
+    """The preset that the stronger sources chose, as the weakest source."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return dict(PRESETS.get(self.current_state.get("preset") or "", {}))
+
+
+class WatchSettings(BaseSettings):
+    """Everything `Watch` can be told; `settings_class()` adds one field a detector."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", env_ignore_empty=True, extra="forbid", frozen=True
+    )
+
+    preset: str | None = Field(None, description="a named set of defaults for an algorithm")
+    on_critical: Literal["continue", "skip", "halt"] = Field(
+        "continue", description="what a critical alert does: report only, withhold this update, or stop the run"
+    )
+    on_nonfinite: Literal["continue", "skip", "halt"] = Field(
+        "skip", description="what a non-finite loss or gradient does; 'skip' keeps its update from the weights"
+    )
+    strict: bool = Field(False, description="raise on bad input and on rlwatch's own errors (for tests)")
+    sync: bool = Field(False, description="wait for accelerator values, so that they are judged at their own step")
+    record: bool = Field(True, description="write the run folder")
+    runs_dir: Path = Field(Path("rlwatch_runs"), description="where run folders are made")
+    run_id: str | None = Field(None, description="the run folder's name; an existing one is continued")
+    console: bool = Field(True, description="start line, alert panels, coverage table and summary on stderr")
+    main_process: bool = Field(True, description="False on the other ranks: they judge and act, but stay silent")
+    coverage_after: int = Field(10, ge=1, description="rows after which the coverage table is shown once")
+    signal_map: dict[str, str] = Field(default_factory=dict, description="signal -> the key you log it under")
+
+    @field_validator("preset")
+    @classmethod
+    def _known_preset(cls, value: str | None) -> str | None:
+        if value is not None and value not in PRESETS:
+            raise ValueError(f"no preset {value!r}{_nearest(value, PRESETS)}")
+        return value
+
+    @field_validator("signal_map")
+    @classmethod
+    def _known_signals(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if name not in SIGNALS:
+                raise ValueError(f"no signal {name!r}{_nearest(name, SIGNALS)}; a map is signal -> your key")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Strongest first: keywords, environment, YAML, preset."""
+        yaml = YamlConfigSettingsSource(settings_cls, yaml_file=YAML_FILE)
+        return init_settings, env_settings, yaml, _PresetSource(settings_cls)
+
+
+@cache
+def settings_class() -> type[WatchSettings]:
+    """`WatchSettings` with a field for each detector's settings."""
+    fields: dict[str, Any] = {
+        name: (kind.Settings, Field(default_factory=kind.Settings, description=f"settings of {name}"))
+        for name, kind in detector_classes().items()
+    }
+    return create_model("Settings", __base__=WatchSettings, **fields)
+
+
+def load_settings(**keywords: Any) -> Any:
+    """The settings that hold for this run.
+
+    Raises:
+        ConfigError: an unknown key (the nearest known one is named), a value of the wrong kind, unreadable YAML.
+    """
+    kind = settings_class()
+    _check_environment(kind)
+    given = {name: {"enabled": value} if _is_switch(kind, name, value) else value for name, value in keywords.items()}
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_sentence(item, kind) for item in error.errors())) from None
+    except SettingsError as error:
+        raise ConfigError(f"an {ENV_PREFIX}* variable cannot be read: {error}") from None
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{YAML_FILE} cannot be read: {error}") from None
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "yaml":
+            raise
+        raise ConfigError(f"{YAML_FILE} is not valid YAML: {error}") from None
+
+
+def _is_switch(kind: type[WatchSettings], name: str, value: Any) -> bool:
+    """`detector=False` has to become a dict before the sources are merged key by key."""
+    return isinstance(value, bool) and name in detector_classes()
+
+
+def _check_environment(kind: type[WatchSettings]) -> None:
+    for variable in os.environ:
+        if variable.upper().startswith(ENV_PREFIX):
+            head = variable[len(ENV_PREFIX) :].lower().split("__")[0]
+            if head not in kind.model_fields:
+                hint = _nearest(head, kind.model_fields, lambda name: ENV_PREFIX + name.upper())
+                raise ConfigError(f"environment variable {variable} is not a setting{hint}")
+
+
+def _sentence(item: Any, kind: type[WatchSettings]) -> str:
+    path = [str(part) for part in item["loc"]]
+    key = ".".join(path)
+    if item["type"] == "extra_forbidden":
+        known: Iterable[str] = kind.model_fields
+        if len(path) > 1 and path[0] in detector_classes():
+            known = detector_classes()[path[0]].Settings.model_fields
+        return f"no setting {key!r}{_nearest(path[-1], known)}"
+    return f"setting {key!r}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
+
+
+def _nearest(word: str, known: Iterable[str], shown: Any = str) -> str:
+    """', did you mean ...?' or the whole list when nothing is near."""
+    names = list(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if near:
+        return f", did you mean {shown(near[0])!r}?"
+    return f"; there are {', '.join(shown(name) for name in names)}"

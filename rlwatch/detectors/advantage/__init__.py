@@ -1,0 +1,1 @@
+"""Detectors that watch the training signal made from the reward."""

@@ -1,0 +1,81 @@
+"""The advantages leave their scale: the baseline that centres them has stopped being useful."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, critical, warning
+from rlwatch.observation import Observation
+from rlwatch.streaming.surge import Surge
+from rlwatch.streaming.vanish import Vanish
+
+
+class AdvantageSpike(Detector):
+    """Standard deviation of the advantages several times its rolling baseline.
+
+    Where only the extremes are logged (verl), half their distance stands in for it. Normalised advantages stay near 1
+    and cannot spike; a single row that recovers does not speak.
+    """
+
+    id: ClassVar[str] = "advantage_spike"
+    link: ClassVar[Link] = Link.ADVANTAGE
+    needs: ClassVar[tuple[str, ...]] = ("advantage_std", "advantages", "advantage_max")
+    warmup: ClassVar[int] = 8
+    state: ClassVar[tuple[str, ...]] = ("_source", "_surge", "_vanish")
+
+    class Settings(DetectorSettings):
+        """Ratios are of standard deviations."""
+
+        warning_times: float = Field(3.0, gt=1, description="times the baseline, median of 3 rows")
+        critical_times: float = Field(10.0, gt=1, description="times the baseline, median of 5 rows")
+        sigma: float = Field(4.0, gt=0, description="sigmas above the baseline that must be passed as well")
+        gone_rows: int = Field(60, ge=1, description="rows in a row without any spread that warn")
+
+    def __init__(self, settings: DetectorSettings | dict[str, Any] | None = None) -> None:
+        super().__init__(settings)
+        self._source = ""
+        self._reset()
+
+    def _reset(self) -> None:
+        self._surge = Surge(sigma=0.2)
+        self._vanish = Vanish()
+
+    def check(self, obs: Observation) -> Finding | None:
+        """Judge the spread of the batch's advantages."""
+        source, spread = self._spread(obs)
+        if spread is None:
+            return None
+        if source != self._source:
+            if self._source == "std":
+                return None
+            self._source = source
+            self._reset()
+        limits = self.settings
+        gone = self._vanish.push(spread)
+        now = self._surge.push(spread)
+        name = "Advantage std" if source == "std" else "Advantage range / 2"
+        if gone >= limits.gone_rows:
+            return warning(
+                f"{name} has been {spread:.3g} for {gone} steps (it was {self._vanish.level:.3g}): "
+                "no sample is better than another",
+                spread=spread, rows=gone, level_before=self._vanish.level,
+            )
+        if now is None or not now.new or now.sigmas < limits.sigma or now.times < limits.warning_times:
+            return None
+        text = f"{name} = {spread:.3g}, {now.times:.1f}x above rolling baseline"
+        evidence = {"spread": spread, "of": source, "median_of_3": now.level, "baseline": now.center}
+        if now.lasting_times > limits.critical_times and now.lasting_sigmas > limits.sigma:
+            return critical(text, **evidence)
+        return warning(text, **evidence)
+
+    @staticmethod
+    def _spread(obs: Observation) -> tuple[str, float | None]:
+        std = obs.signals.get("advantage_std")
+        if std is not None:
+            return "std", std
+        high, low = obs.signals.get("advantage_max"), obs.signals.get("advantage_min")
+        if high is None or low is None:
+            return "", None
+        return "range", max(0.0, high - low) / 2

@@ -1,0 +1,194 @@
+"""The contract of a detector."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rlwatch import playbook
+from rlwatch.alert import Alert, Severity
+from rlwatch.detectors.coverage import Coverage
+from rlwatch.observation import Observation
+
+
+class Link(StrEnum):
+    """A stage of the training loop, in causal order."""
+
+    DATA = "data"
+    REWARD = "reward"
+    ADVANTAGE = "advantage"
+    POLICY = "policy"
+    CRITIC = "critic"
+    EXPLORATION = "exploration"
+    FRESHNESS = "freshness"
+    NUMERICS = "numerics"
+    SYSTEM = "system"
+
+
+class DetectorSettings(BaseModel):
+    """What every detector can be told; a detector adds its own limits."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: bool = Field(True, description="False switches the detector off; `detector=False` is short for it")
+    severity: Literal["warning", "critical"] = Field(
+        "critical", description="the highest tier it may raise: 'warning' keeps it from ever halting a run"
+    )
+    cooldown: int = Field(50, ge=0, description="rows after an alert in which it is not repeated, unless it escalates")
+    rearm: int = Field(10, ge=1, description="quiet rows after which the trouble counts as over")
+    max_warnings: int = Field(20, ge=1, description="warnings a run at most; criticals are never dropped")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_switch(cls, value: Any) -> Any:
+        return {"enabled": value} if isinstance(value, bool) else value
+
+
+def _tier(severity: Severity) -> int:
+    return 1 if severity is Severity.CRITICAL else 0
+
+
+class Finding(NamedTuple):
+    """What a detector's `check` sees at one row; it becomes an alert unless the same trouble was told already."""
+
+    severity: Severity
+    message: str
+    evidence: dict[str, Any]
+
+
+def warning(message: str, **evidence: Any) -> Finding:
+    """A finding for a person to look at."""
+    return Finding(Severity.WARNING, message, evidence)
+
+
+def critical(message: str, **evidence: Any) -> Finding:
+    """A finding that may halt the run."""
+    return Finding(Severity.CRITICAL, message, evidence)
+
+
+class Detector(ABC):
+    """One failure of the loop, watched row by row.
+
+    A subclass sets `id` (its file's name, its playbook page, its settings key), `link`, `needs` (any one of these
+    signals or sample arrays lets it work, best first), `warmup` (rows it must see before it can speak), names the
+    attributes that make up its `state`, and implements `check`. It is called for every row and must cost about a
+    microsecond. `check` returns a `Finding` for as long as the trouble lasts: `update` turns the first into an alert
+    and keeps quiet until the trouble grows (warning to critical) or has been over for `rearm` rows and `cooldown` has
+    passed.
+    """
+
+    id: ClassVar[str]
+    link: ClassVar[Link]
+    needs: ClassVar[tuple[str, ...]]
+    warmup: ClassVar[int] = 1
+    state: ClassVar[tuple[str, ...]] = ()
+
+    class Settings(DetectorSettings):
+        """No limits of its own."""
+
+    def __init__(self, settings: DetectorSettings | Mapping[str, Any] | None = None) -> None:
+        if not isinstance(settings, self.Settings):
+            settings = self.Settings.model_validate(dict(settings or {}))
+        self.settings: Any = settings
+        self._seen = 0
+        self._rows = 0
+        self._last_row = 0
+        self._signal = ""
+        self._active: Severity | None = None
+        self._told: Severity | None = None
+        self._quiet = 0
+        self._since_alert: int | None = None
+        self._warnings = 0
+
+    @abstractmethod
+    def check(self, obs: Observation) -> Finding | None:
+        """Judge a row that carries at least one of `needs` (finite or not) and learn from it."""
+
+    def update(self, obs: Observation) -> Alert | None:
+        """Take in one step; an alert when there is something new to say."""
+        self._rows += 1
+        if self._since_alert is not None:
+            self._since_alert += 1
+        for name in self.needs:
+            if name in obs.signals or name in obs.samples or name in obs.nonfinite:
+                break
+        else:
+            return None
+        self._seen += 1
+        self._last_row = self._rows
+        self._signal = name
+        finding = self.check(obs)
+        if finding is None:
+            if self._active is not None:
+                self._quiet += 1
+                if self._quiet >= self.settings.rearm:
+                    self._active = None
+            return None
+        return self._tell(finding, obs)
+
+    def _tell(self, finding: Finding, obs: Observation) -> Alert | None:
+        severity = min(finding.severity, Severity(self.settings.severity), key=_tier)
+        self._quiet = 0
+        if self._silenced(severity):
+            self._active = max(self._active or severity, severity, key=_tier)
+            return None
+        self._active = self._told = severity
+        self._since_alert = 0
+        self._warnings += severity is Severity.WARNING
+        return Alert(
+            detector=self.id,
+            severity=severity,
+            step=obs.step,
+            message=finding.message,
+            evidence=finding.evidence,
+            playbook=playbook.link(self.id),
+            remedy=playbook.remedy(self.id),
+            time=obs.time,
+        )
+
+    def _silenced(self, severity: Severity) -> bool:
+        """Told already: the same trouble still lasts, or came back within the cool-down, or the budget is spent.
+
+        A critical is held back by an earlier critical only, never by a warning or a budget.
+        """
+        if self._active is not None and _tier(severity) <= _tier(self._active):
+            return True
+        cooling = self._since_alert is not None and self._since_alert <= self.settings.cooldown
+        if severity is Severity.CRITICAL:
+            return cooling and self._told is Severity.CRITICAL
+        return cooling or self._warnings >= int(self.settings.max_warnings)
+
+    def coverage(self) -> Coverage:
+        """Whether the detector can see anything, and which signal it reads."""
+        silent = self._rows - self._last_row
+        return Coverage.of(
+            self.id, self.link.value, self.needs, self._seen, silent, self.warmup, self._rows, self._signal
+        )
+
+    _base_state = ("_seen", "_rows", "_last_row", "_signal", "_active", "_told", "_quiet", "_since_alert", "_warnings")
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next row's judgement depends on, as JSON values."""
+        state: dict[str, Any] = {}
+        for name in (*self._base_state, *self.state):
+            value = getattr(self, name)
+            state[name] = value.state_dict() if hasattr(value, "state_dict") else value
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave, in this or another process; unknown names are ignored."""
+        for name in (*self._base_state, *self.state):
+            if name not in state:
+                continue
+            value = state[name]
+            current = getattr(self, name)
+            if hasattr(current, "load_state_dict"):
+                current.load_state_dict(value)
+            elif name in ("_active", "_told"):
+                setattr(self, name, Severity(value) if value else None)
+            else:
+                setattr(self, name, value)

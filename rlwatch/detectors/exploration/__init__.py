@@ -1,0 +1,1 @@
+"""Detectors that watch how the policy explores."""

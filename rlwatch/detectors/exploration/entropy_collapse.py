@@ -1,0 +1,105 @@
+"""The policy stops exploring."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, critical, warning
+from rlwatch.observation import Observation
+from rlwatch.streaming.baseline import LogBaseline
+from rlwatch.streaming.opening import Opening
+from rlwatch.streaming.progress import Progress
+from rlwatch.streaming.recent import Recent
+
+_TINY = 1e-6
+"""Nats that stand for an entropy of exactly zero on the log scale."""
+
+
+class EntropyCollapse(Detector):
+    """Entropy a fraction of what it was, and the reward does not pay for it.
+
+    Levels differ too much between runs (healthy LLM policies sit at .05-.6 nats, others at 2-4) for an absolute limit,
+    so the level of 3 rows is compared with the run's opening and with its last 64 rows. A falling entropy with a
+    rising reward is convergence: measured, a run that solves GSM8K falls from .35 to .07 nats while its reward goes to
+    .98; collapses end at .03 or less with the reward flat. R = -a exp(H) + b (Cui et al. 2025) says the same.
+
+    Differential entropy (continuous actions) passes zero in health and has no ratio: once it is recognised, only its
+    absence of meaning is reported.
+    """
+
+    id: ClassVar[str] = "entropy_collapse"
+    link: ClassVar[Link] = Link.EXPLORATION
+    needs: ClassVar[tuple[str, ...]] = ("entropy",)
+    warmup: ClassVar[int] = 6
+    state: ClassVar[tuple[str, ...]] = ("_opening", "_before", "_recent", "_lasting", "_progress", "_differential", "_rows_below")
+
+    class Settings(DetectorSettings):
+        """Compared are the median of 7 rows with the run's opening, and the median of 3 with its last 64 rows."""
+
+        warning_ratio: float = Field(0.15, gt=0, lt=1, description="share of the opening that warns")
+        critical_ratio: float = Field(0.1, gt=0, lt=1, description="share of the opening or the last rows: critical")
+        sudden_ratio: float = Field(0.3, gt=0, lt=1, description="share of the last 64 rows that warns")
+        sudden_sigma: float = Field(4.0, gt=0, description="sigmas of the last 64 rows (log scale) it must fall, too")
+        floor: float = Field(0.02, ge=0, description="a reference below this (nats) is low from the start: no alarm")
+
+    def __init__(self, settings: DetectorSettings | dict[str, Any] | None = None) -> None:
+        super().__init__(settings)
+        self._opening = Opening(5)
+        self._before = LogBaseline(64)
+        self._recent = Recent(3)
+        self._lasting = Recent(7)
+        self._progress = Progress()
+        self._differential = False
+        self._rows_below = 0
+
+    def check(self, obs: Observation) -> Finding | None:
+        """Judge the level of the last 3 rows."""
+        self._progress.push(obs.signals.get("reward_mean"))
+        x = obs.signals.get("entropy")
+        if x is None:
+            return None
+        if x < 0.0 or "action_std" in obs.signals:
+            self._differential = True
+        if self._differential:
+            return None
+        level = self._recent.push(x)
+        lasting = self._lasting.push(x)
+        self._opening.push(x)
+        finding = None
+        if level is not None and len(self._opening) == self._opening.size:
+            finding = self._judge(x, level, lasting)
+        self._before.push(max(x, _TINY))
+        return finding
+
+    def _judge(self, x: float, level: float, lasting: float | None) -> Finding | None:
+        """From which reference it fell, and whether the reward excuses it."""
+        limits, before, opening = self.settings, self._before, self._opening.level
+        lately = before.center
+        self._rows_below = self._rows_below + 1 if x < 0.8 * max(lately, opening) else 0
+        sudden = (
+            lately >= limits.floor
+            and level <= limits.sudden_ratio * lately
+            and before.score(max(level, _TINY)) < -limits.sudden_sigma
+        )
+        slow = lasting is not None and opening >= limits.floor and lasting <= limits.warning_ratio * opening
+        if not sudden and not slow:
+            return None
+        known = self._progress.rows > 0
+        if known and (self._progress.rising_lately() if sudden else self._progress.rising_since_start()):
+            return None
+        reference = lately if sudden else opening
+        level = level if sudden or lasting is None else lasting
+        text = f"Policy entropy dropped from {reference:.3g} to {level:.3g} over {self._rows_below} consecutive steps"
+        evidence = {
+            "entropy": x,
+            "level": level,
+            "opening": opening,
+            "last_64_rows": lately,
+            "ratio": level / reference,
+            "reward_rising": False if known else "unknown: no reward is logged",
+        }
+        if level <= limits.critical_ratio * reference:
+            return critical(text, **evidence)
+        return warning(text, **evidence)

@@ -1,0 +1,70 @@
+"""The gradient norm leaves its level and does not come back."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, critical, warning
+from rlwatch.observation import Observation
+from rlwatch.streaming.surge import Surge
+from rlwatch.streaming.vanish import Vanish
+
+
+class GradientSpike(Detector):
+    """The gradient norm before clipping, persistently far above its baseline, or gone.
+
+    Single spikes that fall back are normal: over 56 healthy LLM runs the largest was 6x the median in half of them,
+    31x in a tenth, 1,226x at most, and 53 of 56 were below 3x two rows later. So a row alone never speaks; the
+    median of 3 rows warns, of 7 rows may be critical.
+    """
+
+    id: ClassVar[str] = "gradient_spike"
+    link: ClassVar[Link] = Link.NUMERICS
+    needs: ClassVar[tuple[str, ...]] = ("grad_norm",)
+    warmup: ClassVar[int] = 8
+    state: ClassVar[tuple[str, ...]] = ("_surge", "_vanish")
+
+    class Settings(DetectorSettings):
+        """Both a sigma and a ratio must be passed."""
+
+        warning_sigma: float = Field(6.0, gt=0, description="sigmas above the baseline, median of 3 rows")
+        warning_times: float = Field(6.0, gt=1, description="times the baseline, median of 3 rows")
+        critical_sigma: float = Field(8.0, gt=0, description="sigmas above the baseline, median of 7 rows")
+        critical_times: float = Field(20.0, gt=1, description="times the baseline, median of 7 rows")
+        gone_rows: int = Field(60, ge=1, description="rows in a row without any gradient that warn")
+
+    def __init__(self, settings: DetectorSettings | dict[str, Any] | None = None) -> None:
+        super().__init__(settings)
+        self._surge = Surge(long=7, sigma=0.3)
+        self._vanish = Vanish()
+
+    def check(self, obs: Observation) -> Finding | None:
+        """Judge the norm; a non-finite one is `loss_nonfinite`'s."""
+        x = obs.signals.get("grad_norm")
+        if x is None:
+            return None
+        limits = self.settings
+        gone = self._vanish.push(x)
+        now = self._surge.push(x)
+        if gone >= limits.gone_rows:
+            return warning(
+                f"Gradient norm has been {x:.3g} for {gone} steps (it was {self._vanish.level:.3g}): nothing is learnt",
+                value=x, rows=gone, level_before=self._vanish.level,
+            )
+        if now is None or not now.new:
+            return None
+        text = f"Gradient norm = {x:.3g}, {now.sigmas:.1f} sigma above baseline"
+        evidence = {
+            "value": x,
+            "median_of_3": now.level,
+            "median_of_7": now.lasting,
+            "baseline": now.center,
+            "sigma": now.sigmas,
+        }
+        if now.lasting_sigmas > limits.critical_sigma and now.lasting_times > limits.critical_times:
+            return critical(f"{text} ({now.lasting_times:.0f}x) for 4 of the last 7 steps", **evidence)
+        if now.sigmas > limits.warning_sigma and now.times > limits.warning_times:
+            return warning(f"{text} ({now.times:.0f}x) for 2 of the last 3 steps", **evidence)
+        return None

@@ -1,0 +1,111 @@
+"""The mean reward moves one way for long."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, warning
+from rlwatch.observation import Observation
+from rlwatch.streaming.blocks import Blocks, Trend
+from rlwatch.streaming.level import Level
+
+
+class RewardDrift(Detector):
+    """Reward falling, or rising suspiciously, block after block without a turn. A warning only.
+
+    Means of blocks are compared, so that noise does not break the trend; blocks lengthen with the run, so that a slow
+    drift is seen too. Downwards the drift speaks for itself. Upwards it is what training is for, and it takes a second
+    signal: longer responses (healthy runs stay below 1.28x their start, measured), a KL above what healthy runs reach,
+    an entropy nearly gone, or a gold score that does not follow.
+    """
+
+    id: ClassVar[str] = "reward_drift"
+    link: ClassVar[Link] = Link.REWARD
+    needs: ClassVar[tuple[str, ...]] = ("reward_mean", "rewards")
+    warmup: ClassVar[int] = 24
+    state: ClassVar[tuple[str, ...]] = ("_blocks", "_length", "_kl", "_entropy", "_gold")
+
+    class Settings(DetectorSettings):
+        """What makes a trend, and what makes an upward one suspicious."""
+
+        cooldown: int = Field(200, ge=0, description="rows after an alert in which it is not repeated")
+        rearm: int = Field(100, ge=1, description="quiet rows after which the drift counts as over")
+        blocks: int = Field(6, ge=3, description="blocks in a row that must move one way")
+        noise: float = Field(4.0, gt=0, description="standard errors of a block that the change must exceed")
+        share: float = Field(0.25, gt=0, description="share of the reward's own range that the change must exceed")
+        length_times: float = Field(1.5, gt=1, description="growth of the responses that makes a rise suspicious")
+        kl_level: float = Field(0.25, gt=0, description="KL to the reference that makes a rise suspicious")
+        entropy_ratio: float = Field(0.1, gt=0, description="share of its opening left to the entropy, likewise")
+        gold_share: float = Field(0.1, ge=0, description="share of the reward's gain that gold must make, likewise")
+
+    def __init__(self, settings: DetectorSettings | dict[str, Any] | None = None) -> None:
+        super().__init__(settings)
+        self._blocks = Blocks()
+        self._length, self._kl, self._entropy, self._gold = Level(), Level(), Level(), Level()
+
+    def check(self, obs: Observation) -> Finding | None:
+        """Judge the trend when a block is complete."""
+        signals = obs.signals
+        self._length.push(signals.get("response_length_mean"))
+        self._kl.push(signals.get("kl"))
+        if "action_std" not in signals:  # differential entropy passes zero in health
+            self._entropy.push(signals.get("entropy"))
+        self._gold.push(signals.get("gold_score"))
+        x = signals.get("reward_mean")
+        if x is None or not self._blocks.push(x):
+            return None
+        trend = self._blocks.trend(self.settings.blocks)
+        if trend is None or abs(trend.change) < self.settings.noise * trend.error:
+            return None
+        return self._down(trend) if trend.change < 0 else self._up(trend)
+
+    def _down(self, trend: Trend) -> Finding | None:
+        if -trend.change < self.settings.share * max(abs(trend.first), self._blocks.range):
+            return None
+        return warning(
+            f"Reward mean has been drifting down monotonically for {trend.rows} steps, "
+            f"from {trend.first:.3g} to {trend.last:.3g}",
+            **self._evidence(trend),
+        )
+
+    def _up(self, trend: Trend) -> Finding | None:
+        reasons = self._suspicions(trend)
+        if not reasons:
+            return None
+        return warning(
+            f"Reward mean has been drifting up monotonically for {trend.rows} steps, "
+            f"from {trend.first:.3g} to {trend.last:.3g}, while {' and '.join(reasons)}",
+            **self._evidence(trend),
+        )
+
+    def _suspicions(self, trend: Trend) -> list[str]:
+        limits = self.settings
+        reasons = []
+        length, entropy, gold = self._length, self._entropy, self._gold
+        if length.times is not None and length.times > limits.length_times:
+            reasons.append(f"responses grew {length.times:.1f}x ({length.opening:.3g} to {length.now:.3g} tokens)")
+        if self._kl.rows > 5 and self._kl.now > limits.kl_level:
+            reasons.append(f"KL is {self._kl.now:.2g}")
+        if entropy.times is not None and entropy.times < limits.entropy_ratio:
+            reasons.append(f"entropy fell from {entropy.opening:.2g} to {entropy.now:.2g}")
+        if gold.rows > 5 and gold.now - gold.opening < limits.gold_share * trend.change:
+            reasons.append(f"the gold score went from {gold.opening:.3g} to {gold.now:.3g}")
+        return reasons
+
+    def _evidence(self, trend: Trend) -> dict[str, Any]:
+        evidence: dict[str, Any] = {
+            "rows": trend.rows,
+            "from": trend.first,
+            "to": trend.last,
+            "standard_error": trend.error,
+            "block_rows": self._blocks.length,
+        }
+        seconds = {
+            "response_length": self._length, "kl": self._kl, "entropy": self._entropy, "gold_score": self._gold,
+        }
+        for name, level in seconds.items():
+            if level.rows:
+                evidence[name] = [level.opening, level.now]
+        return evidence

@@ -1,0 +1,53 @@
+"""The watchdog is a guest: what of ours fails is named once, switched off after repeating, and the run goes on."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+
+logger = logging.getLogger("rlwatch")
+
+PATIENCE = 3
+"""Failures of one part after which it is switched off."""
+
+
+class Guest:
+    """Counts the failures of our own parts.
+
+    With `strict` it re-raises instead: for tests.
+    """
+
+    def __init__(self, strict: bool = False) -> None:
+        self.strict = strict
+        self.failures: dict[str, int] = {}
+        self.reasons: dict[str, str] = {}
+        self._said: set[str] = set()
+
+    def failed(self, part: str, error: BaseException) -> None:
+        """Note a failure of `part`; the first is logged with its place, the last says that the part is off."""
+        if self.strict:
+            raise error
+        count = self.failures[part] = self.failures.get(part, 0) + 1
+        if count == 1:
+            self.reasons[part] = f"{type(error).__name__}: {error}"
+            frame = traceback.extract_tb(error.__traceback__)[-1:]
+            where = f" ({frame[0].filename}:{frame[0].lineno})" if frame else ""
+            logger.warning("rlwatch: %s failed, the run goes on: %s%s", part, self.reasons[part], where)
+        elif count == PATIENCE:
+            logger.warning("rlwatch: %s failed %d times and is switched off", part, PATIENCE)
+
+    def off(self, part: str) -> bool:
+        """Whether `part` has failed too often to be called again."""
+        return self.failures.get(part, 0) >= PATIENCE
+
+    def complain(self, key: str, sentence: str) -> None:
+        """Say something about the user's input under `key`, once a run.
+
+        Raises:
+            ValueError: in strict mode.
+        """
+        if self.strict:
+            raise ValueError(sentence)
+        if key not in self._said:
+            self._said.add(key)
+            logger.warning("rlwatch: %s", sentence)

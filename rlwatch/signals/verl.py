@@ -1,0 +1,61 @@
+"""verl's keys (0.9; `mismatch/*`, `critic/kl` of older versions)."""
+
+from __future__ import annotations
+
+from rlwatch.signals.alias import Table
+
+VERL: Table = {
+    # critic/rewards holds the KL penalty as well.
+    "reward_mean": ("critic/score/mean", "critic/rewards/mean"),
+    "reward_max": ("critic/score/max", "critic/rewards/max"),
+    "reward_min": ("critic/score/min", "critic/rewards/min"),
+    "response_length_mean": ("response_length/mean",),
+    "response_length_max": ("response_length/max",),
+    "response_length_min": ("response_length/min",),
+    "truncation_rate": ("response_length/clip_ratio",),
+    "aborted_rate": ("response/aborted_ratio",),
+    "advantage_mean": ("critic/advantages/mean",),
+    "advantage_max": ("critic/advantages/max",),
+    "advantage_min": ("critic/advantages/min",),
+    "loss": ("actor/loss",),
+    "policy_loss": ("actor/pg_loss",),
+    "kl": ("actor/kl_loss", "actor/reward_kl_penalty", "critic/kl"),
+    "approx_kl": ("actor/ppo_kl",),
+    # k3 and k1 estimate the same divergence; k3 is never below 0 and has the smaller variance.
+    "rollout_kl": (
+        "rollout_corr/k3_kl",
+        "rollout_corr/kl",
+        "mismatch/mismatch_k3_kl",
+        "mismatch/mismatch_kl",
+    ),
+    "kl_coef": ("actor/kl_coef", "actor/reward_kl_penalty_coeff", "critic/kl_coeff"),
+    "clip_fraction": ("actor/pg_clipfrac",),
+    "entropy": ("actor/entropy", "actor/entropy_loss"),
+    "grad_norm": ("actor/grad_norm",),
+    "learning_rate": ("actor/lr",),
+    "value_loss": ("critic/vf_loss", "critic/loss"),
+    "explained_variance": ("critic/vf_explained_var",),
+    "value_mean": ("critic/values/mean", "critic/vpred_mean"),
+    "return_mean": ("critic/returns/mean",),
+    "value_clip_fraction": ("critic/vf_clipfrac",),
+    "critic_grad_norm": ("critic/grad_norm",),
+    "critic_learning_rate": ("critic/lr",),
+    "rollout_prob_diff": ("training/rollout_probs_diff_mean",),
+    "rollout_prob_diff_max": ("training/rollout_probs_diff_max",),
+    "rollout_prob_corr": ("training/rollout_actor_probs_pearson_corr",),
+    "is_weight_mean": ("rollout_corr/rollout_is_mean", "mismatch/rollout_is_mean"),
+    "is_weight_min": ("rollout_corr/rollout_is_min", "mismatch/rollout_is_min"),
+    "is_weight_max": ("rollout_corr/rollout_is_max", "mismatch/rollout_is_max"),
+    "is_weight_std": ("rollout_corr/rollout_is_std", "mismatch/rollout_is_std"),
+    "ess": ("rollout_corr/rollout_is_eff_sample_size", "mismatch/rollout_is_eff_sample_size"),
+    "staleness": ("training/off_policy/trajectory_staleness/mean",),
+    "staleness_max": ("training/off_policy/trajectory_staleness/max",),
+    "step_time": ("perf/time_per_step", "timing_s/step"),
+    "generation_time": ("timing_s/gen",),
+    "update_time": ("timing_s/update_actor",),
+    "tokens_per_second": ("perf/throughput",),
+    "step_tokens": ("perf/total_num_tokens",),
+    "memory_allocated": ("perf/max_memory_allocated_gb",),
+    "memory_reserved": ("perf/max_memory_reserved_gb",),
+    "memory_host": ("perf/cpu_memory_used_gb",),
+}

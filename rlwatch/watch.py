@@ -1,0 +1,310 @@
+"""Watch: observations in, verdicts out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rlwatch import playbook
+from rlwatch.alert import Action, Alert, Verdict
+from rlwatch.config import load_settings
+from rlwatch.detectors.coverage import Coverage, CoverageReport
+from rlwatch.detectors.registry import detector_classes
+from rlwatch.guest import Guest
+from rlwatch.intake import Intake
+from rlwatch.observation import Observation
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rlwatch.adapters.pytorch import Guard
+    from rlwatch.sinks.base import Sink
+
+MAX_WAITING = 256
+"""Rows of accelerator values that may be on their way before the oldest is given up."""
+
+MAX_ALERTS = 1000
+"""Alerts kept in memory; all of them are in the run folder."""
+
+
+class Watch:
+    """Watches one training run, step by step.
+
+    >>> watch = Watch(preset="grpo", record=False, console=False)
+    >>> verdict = watch.log(step=0, loss=float("nan"), reward_mean=0.4)
+    >>> verdict.alerts[0].detector, verdict.action.value, verdict.poisoned
+    ('loss_nonfinite', 'skip', True)
+
+    Args:
+        preset: a named set of defaults: `grpo`, `rlvr`, `ppo`, `dpo` or `classic`.
+        on_critical: what a critical alert does: `continue` (report only), `skip` (withhold this update) or `halt`.
+        **settings: any other setting (`rlwatch.config.WatchSettings`), or a detector's settings under its id.
+
+    Raises:
+        ConfigError: a setting is unknown or out of range. Nothing raises after construction, unless `strict`.
+    """
+
+    def __init__(self, preset: str | None = None, *, on_critical: str | None = None, **settings: Any) -> None:
+        given = {"preset": preset, "on_critical": on_critical}
+        self.settings = load_settings(**{k: v for k, v in given.items() if v is not None}, **settings)
+        self.info: dict[str, Any] = {}
+        self.hints: dict[str, str] = {}
+        self.alerts: deque[Alert] = deque(maxlen=MAX_ALERTS)
+        self.counts: dict[str, dict[str, int]] = {}
+        self._guest = Guest(self.settings.strict)
+        self._intake = Intake(self._guest, self.settings.signal_map)
+        self._detectors = [
+            kind(getattr(self.settings, name))
+            for name, kind in detector_classes().items()
+            if getattr(self.settings, name).enabled
+        ]
+        for detector in self._detectors:
+            playbook.remedy(detector.id)  # read now: an alert must cost no I/O on the training thread
+        self._live = list(self._detectors)
+        self._sinks: list[Sink] = []
+        self._waiting: deque[tuple[Observation, Any]] = deque()
+        self._started = 0.0
+        self._closed = False
+
+    def log(self, metrics: Mapping[str, Any] | None = None, *, step: int | None = None, **signals: Any) -> Verdict:
+        """Judge one training step.
+
+        Args:
+            metrics: a dict in any known framework's names (`train/approx_kl`, `actor/entropy`, ...).
+            step: the step's number; without it `metrics["step"]`, else one more than the last. It may repeat or go
+                back, as after a resume.
+            **signals: canonical names (`kl=`, `entropy=`, `rewards=`, ...): floats, NumPy or torch values on any
+                device, None for a value that is missing. Sample arrays have shape (n,).
+
+        Returns:
+            The alerts raised at this call and the action. Values on an accelerator are not waited for: their row is
+            judged by a later call, usually the next (`sync=True` waits).
+
+        It does not raise: input it cannot use is named once in the log and left out, and an error of its own costs
+        this step's judgement (`strict=True` raises, for tests).
+        """
+        if self._closed or self._guest.off("Watch.log"):
+            return Verdict(self._intake.step)
+        try:
+            return self._log(metrics, step, signals)
+        except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
+            self._guest.failed("Watch.log", error)
+            return Verdict(self._intake.step)
+
+    def _log(self, metrics: Mapping[str, Any] | None, step: int | None, signals: dict[str, Any]) -> Verdict:
+        if not self._started:
+            self._start()
+        observation, pending = self._intake.observe(metrics, signals, step)
+        if not pending and not self._waiting:
+            verdict = self._judge(observation)
+        else:
+            self._wait_for(observation, pending)
+            verdicts = [self._judge(ready) for ready in self._arrived(wait=self.settings.sync)]
+            verdict = _together(observation.step, verdicts)
+        if self._intake.rows == self.settings.coverage_after:
+            self._tell("coverage", self.coverage())
+        return verdict
+
+    def _judge(self, observation: Observation) -> Verdict:
+        alerts: list[Alert] = []
+        for detector in self._live:
+            try:
+                alert = detector.update(observation)
+            except Exception as error:  # noqa: BLE001 - one broken detector must not blind the others
+                self._detector_failed(detector, error)
+                continue
+            if alert is not None:
+                alerts.append(alert)
+        poisoned = observation.poisoned
+        verdict = Verdict(observation.step, tuple(alerts), self._action(alerts, poisoned), poisoned)
+        for alert in alerts:
+            self.alerts.append(alert)
+            count = self.counts.setdefault(alert.detector, {})
+            count[alert.severity.value] = count.get(alert.severity.value, 0) + 1
+        if self._sinks:
+            self._tell("step", observation, verdict)
+            for alert in alerts:
+                self._tell("alert", alert)
+        return verdict
+
+    def _action(self, alerts: list[Alert], poisoned: bool) -> Action:
+        """The strongest of what the settings ask for; a skip of the update never stands in for a halt."""
+        asked = [Action.CONTINUE]
+        if poisoned:
+            asked.append(Action(self.settings.on_nonfinite))
+        if any(alert.critical for alert in alerts):
+            asked.append(Action(self.settings.on_critical))
+        return max(asked, key=lambda action: action.rank)
+
+    def _detector_failed(self, detector: Any, error: Exception) -> None:
+        part = f"detector {detector.id}"
+        self._guest.failed(part, error)
+        if self._guest.off(part):
+            self._live = [other for other in self._live if other is not detector]
+
+    def _wait_for(self, observation: Observation, pending: dict[str, Any]) -> None:
+        from rlwatch.deferred import DeferredRow
+
+        self._waiting.append((observation, DeferredRow(pending) if pending else None))
+        if len(self._waiting) > MAX_WAITING:
+            self._waiting.popleft()
+            self._guest.complain("waiting", f"over {MAX_WAITING} rows wait for the accelerator; the oldest are dropped")
+
+    def _arrived(self, wait: bool) -> list[Observation]:
+        """The waiting rows whose values are here, in order."""
+        ready = []
+        while self._waiting:
+            observation, row = self._waiting[0]
+            if row is not None:
+                if wait:
+                    row.wait()
+                elif not row.ready():
+                    break
+                self._intake.fill(observation, row.values())
+            self._waiting.popleft()
+            ready.append(observation)
+        return ready
+
+    def _start(self) -> None:
+        """Open the sinks at the first row: by then the adapters have told what they know."""
+        self._started = time.time()
+        if self.settings.main_process:
+            from rlwatch.sinks import open_sinks
+
+            self._sinks = open_sinks(self.settings, self._guest)
+        self._tell("start", self._run_info())
+
+    def _run_info(self) -> dict[str, Any]:
+        from rlwatch import __version__
+
+        names = [detector.id for detector in self._detectors]
+        off = [name for name in detector_classes() if name not in names]
+        return {
+            "started": self._started,
+            "command": sys.argv,
+            "versions": {"rlwatch": __version__, "python": sys.version.split()[0], **_versions()},
+            "settings": self.settings.model_dump(mode="json"),
+            "detectors": names,
+            "off": off,
+            "run_dir": self.run_dir,
+            **self.info,
+        }
+
+    def _tell(self, event: str, *args: Any) -> None:
+        for sink in self._sinks:
+            try:
+                getattr(sink, event)(*args)
+            except Exception as error:  # noqa: BLE001 - who is told must not decide whether the run is judged
+                part = type(sink).__name__
+                self._guest.failed(part, error)
+                if self._guest.off(part):
+                    self._sinks = [other for other in self._sinks if other is not sink]
+
+    def coverage(self) -> CoverageReport:
+        """Which detectors are armed, warming up, starved, off or failed, each with the reason and the fix."""
+        lines = []
+        detectors = {detector.id: detector for detector in self._detectors}
+        for name, kind in detector_classes().items():
+            part = f"detector {name}"
+            if name not in detectors:
+                line = Coverage(name, kind.link.value, "off", reason="switched off by its settings")
+            elif self._guest.off(part):
+                line = Coverage(name, kind.link.value, "failed", reason=self._guest.reasons[part], fix="report it")
+            else:
+                line = detectors[name].coverage().hinted(kind.needs, self.hints)
+            lines.append(line)
+        return CoverageReport(self._intake.rows, tuple(lines))
+
+    def guard(self, model: Any, optimizer: Any = None, scheduler: Any = None, scaler: Any = None) -> Guard:
+        """What acts on a raw PyTorch loop: withholds the update that a verdict says to skip."""
+        from rlwatch.adapters.pytorch import Guard
+
+        return Guard(model, optimizer, scheduler, scaler)
+
+    @property
+    def step(self) -> int:
+        """The last step seen, -1 before the first."""
+        return self._intake.step
+
+    @property
+    def rows(self) -> int:
+        """How many times `log` was called."""
+        return self._intake.rows
+
+    @property
+    def run_dir(self) -> Path | None:
+        """The run folder; None while there is none."""
+        return next((sink.path for sink in self._sinks if hasattr(sink, "path")), None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next verdicts depend on, as JSON values; goes into the trainer's checkpoint."""
+        return {
+            "version": 1,
+            "step": self._intake.step,
+            "rows": self._intake.rows,
+            "detectors": {detector.id: detector.state_dict() for detector in self._detectors},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave, without a second warm-up.
+
+        A detector whose state is missing or does not fit starts afresh, and the log says so once.
+        """
+        self._intake.step = int(state.get("step", -1))
+        self._intake.rows = int(state.get("rows", 0))
+        saved = state.get("detectors", {})
+        for detector in self._detectors:
+            if detector.id in saved:
+                try:
+                    detector.load_state_dict(saved[detector.id])
+                except Exception as error:  # noqa: BLE001 - a checkpoint of another version must not stop a resume
+                    self._guest.failed(f"restoring {detector.id}", error)
+                    detector.__init__(detector.settings)  # type: ignore[misc]
+
+    def close(self) -> None:
+        """Judge the rows that still wait, write everything out and print the summary; further calls do nothing."""
+        if self._closed:
+            return
+        try:
+            for observation in self._arrived(wait=True):
+                self._judge(observation)
+            if self._started:
+                self._tell("close", self._summary())
+        except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
+            self._guest.failed("Watch.close", error)
+        self._closed = True
+
+    def _summary(self) -> dict[str, Any]:
+        return {
+            "rows": self._intake.rows,
+            "step": self._intake.step,
+            "seconds": time.time() - self._started,
+            "alerts": self.counts,
+            "failures": dict(self._guest.reasons),
+            "coverage": self.coverage().as_dict(),
+            "run_dir": self.run_dir,
+        }
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _together(step: int, verdicts: list[Verdict]) -> Verdict:
+    """One verdict for the rows judged at this call."""
+    if not verdicts:
+        return Verdict(step)
+    alerts = tuple(alert for verdict in verdicts for alert in verdict.alerts)
+    action = max((verdict.action for verdict in verdicts), key=lambda action: action.rank)
+    return Verdict(step, alerts, action, any(verdict.poisoned for verdict in verdicts))
+
+
+def _versions() -> dict[str, str]:
+    """Of what is loaded already: nothing is imported for it."""
+    names = ("torch", "transformers", "trl", "numpy", "accelerate")
+    return {n: str(getattr(sys.modules[n], "__version__", "?")) for n in names if n in sys.modules}

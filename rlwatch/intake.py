@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlwatch.deferred import is_tensor, to_host
 from rlwatch.guest import Guest
-from rlwatch.observation import FloatArray, Observation
+from rlwatch.observation import Observation
 from rlwatch.signals import SIGNALS, resolve
+from rlwatch.values import UnusableError, as_array, as_number, as_texts, on_accelerator
 
 STEP_KEYS = ("step", "global_step", "_step")
 
@@ -23,8 +23,13 @@ DERIVED = {
 }
 """Sample array -> the mean and the standard deviation it stands for when they are not logged themselves."""
 
+MAX_KEYS = 10_000
+"""Names remembered: a loop that makes up new ones must not grow us without bound."""
+
 
 class _Route(NamedTuple):
+    """Where a key leads; `kind` is "scalar", "samples", "text" or, for a name we do not know, "extra"."""
+
     name: str
     kind: str
     factor: float
@@ -33,6 +38,16 @@ class _Route(NamedTuple):
 
 
 _EXTRA = _Route("", "extra", 1.0, 0.0, 0)
+
+
+class Pending:
+    """Accelerator tensors of a row by canonical name, with the conversion that awaits them."""
+
+    __slots__ = ("routes", "tensors")
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Any] = {}
+        self.routes: dict[str, _Route] = {}
 
 
 class Intake:
@@ -51,29 +66,27 @@ class Intake:
 
     def observe(
         self, metrics: Mapping[str, Any] | None, keywords: Mapping[str, Any], step: Any
-    ) -> tuple[Observation, dict[str, Any]]:
-        """The observation, and the accelerator tensors by canonical name that are still to be copied into it."""
-        pending: dict[str, Any] = {}
+    ) -> tuple[Observation, Pending | None]:
+        """The observation, and what is still to be copied into it from an accelerator."""
         observation = Observation(self._count(step, metrics), self.rows)
         self.rows += 1
-        ranks: dict[str, int] = {}
+        row = _Row(observation)
         if metrics:
-            self._take(metrics, observation, ranks, pending)
+            self._take(metrics, row)
         if keywords:
-            self._take(keywords, observation, ranks, pending)
+            self._take(keywords, row)
         if observation.samples:
             derive(observation)
-        return observation, pending
+        return observation, row.pending
 
-    def fill(self, observation: Observation, values: Mapping[str, Any]) -> None:
+    def fill(self, observation: Observation, pending: Pending, values: Mapping[str, Any]) -> None:
         """Put accelerator values that have arrived into the observation that waited for them."""
         for name, value in values.items():
-            if SIGNALS[name].kind != "scalar":
-                observation.samples[name] = np.asarray(value, dtype=np.float64).reshape(-1)
-            elif isinstance(value, float):
-                (observation.signals if math.isfinite(value) else observation.nonfinite)[name] = value
-            else:
-                self.guest.complain(name, f"{name!r} must be one number a step, got shape {value.shape}; left out")
+            route = pending.routes[name]
+            if route.kind == "scalar":
+                self._scalar(name, route, value, _Row(observation))
+            elif (array := np.asarray(value, dtype=np.float64)).size:
+                observation.samples[name] = array.reshape(-1)
         if observation.samples:
             derive(observation)
 
@@ -89,125 +102,101 @@ class Intake:
         self.step += 1
         return self.step
 
-    def _take(
-        self, metrics: Mapping[str, Any], observation: Observation, ranks: dict[str, int], pending: dict[str, Any]
-    ) -> None:
+    def _take(self, metrics: Mapping[str, Any], row: _Row) -> None:
         if not isinstance(metrics, Mapping):
             self.guest.complain("metrics", f"metrics must be a dict of name -> value, got {type(metrics).__name__}")
             return
-        routes, signals = self._routes, observation.signals
+        routes, signals, ranks = self._routes, row.observation.signals, row.ranks
         for key, value in metrics.items():
             route = routes.get(key) or self._route(key, metrics)
-            if value is None:
-                continue
             name, kind, factor, offset, rank = route
-            if kind == "scalar":
-                if type(value) is float:
-                    x = value
-                else:
-                    number = self._number(key, name, value, observation, pending)
-                    if number is None:
-                        continue
-                    x = number
-                if name in ranks and ranks[name] <= rank:
-                    continue
-                ranks[name] = rank
-                x = x * factor + offset
-                if x - x == 0.0:
-                    signals[name] = x
-                    if observation.nonfinite:
-                        observation.nonfinite.pop(name, None)
-                else:
-                    observation.nonfinite[name] = x
-                    signals.pop(name, None)
-            elif kind == "extra":
-                self._keep(key, value, observation)
-            else:
-                self._sample(key, route, value, observation, pending)
+            if type(value) is float and kind == "scalar" and name not in ranks and value - value == 0.0:
+                ranks[name] = rank  # the common case: a finite float
+                signals[name] = value * factor + offset
+            elif value is not None:
+                try:
+                    self._take_one(key, route, value, row)
+                except UnusableError as error:
+                    self.guest.complain(str(key), f"{key!r} {error}; left out")
+
+    def _take_one(self, key: str, route: _Route, value: Any, row: _Row) -> None:
+        samples = row.observation.samples
+        if route.kind == "extra":
+            self._keep(key, value, row.observation)
+        elif route.kind == "text":
+            if texts := as_texts(value):
+                samples[route.name] = texts
+        elif on_accelerator(value):
+            row.wait_for(route, value)
+        elif route.kind == "scalar":
+            self._scalar(key, route, value, row)
+        elif isinstance(value, Mapping):
+            parts = {str(part): as_array(item) for part, item in value.items() if item is not None}
+            if parts := {part: array for part, array in parts.items() if array is not None}:
+                samples[route.name] = parts
+        elif isinstance(value, (float, int)) and SIGNALS[route.name].twin:
+            self._scalar(key, _Route(SIGNALS[route.name].twin, "scalar", 1.0, 0.0, route.rank), value, row)
+        elif (array := as_array(value)) is not None:
+            samples[route.name] = array
+
+    def _scalar(self, key: str, route: _Route, value: Any, row: _Row) -> None:
+        """A number, or under the name of a mean the samples it is the mean of."""
+        name, observation = route.name, row.observation
+        x = as_number(value)
+        if x is None or row.ranks.get(name, route.rank + 1) <= route.rank:
+            return
+        if not isinstance(x, float):
+            if not SIGNALS[name].twin:
+                raise UnusableError(f"must be one number a step, got an array of {x.size}")
+            observation.samples.setdefault(SIGNALS[name].twin, x)
+            return
+        row.ranks[name] = route.rank
+        x = x * route.factor + route.offset
+        observation.signals.pop(name, None)
+        observation.nonfinite.pop(name, None)
+        (observation.signals if math.isfinite(x) else observation.nonfinite)[name] = x
 
     def _route(self, key: Any, row: Mapping[str, Any]) -> _Route:
         """Resolved once a key, by the company it keeps in the first row that carries it."""
+        route = _EXTRA
         if not isinstance(key, str):
             self.guest.complain(f"key:{key!r}", f"metric names are strings, got {key!r}; left out")
-            route = _EXTRA
-        elif key in STEP_KEYS:
-            route = _EXTRA
         elif key in self._mapped:
-            route = _Route(self._mapped[key], SIGNALS[self._mapped[key]].kind, 1.0, 0.0, -1)
-        elif (known := resolve(key, row)) is not None:
+            name = self._mapped[key]
+            route = _Route(name, SIGNALS[name].kind, 1.0, 0.0, -1)
+        elif key not in STEP_KEYS and (known := resolve(key, row)) is not None:
             route = _Route(known.name, SIGNALS[known.name].kind, known.factor, known.offset, known.rank)
-        else:
-            route = _EXTRA
-        if len(self._routes) < 10_000:  # a loop that makes up names must not grow us without bound
+        if len(self._routes) < MAX_KEYS:
             self._routes[key] = route
         return route
 
-    def _number(
-        self, key: str, name: str, value: Any, observation: Observation, pending: dict[str, Any]
-    ) -> float | None:
-        """A float from an int, a NumPy or torch scalar or a text like 'NaN'.
-
-        None when it has to wait for an accelerator, or is not one number: an array under the name of a mean is taken
-        as the samples it is the mean of.
-        """
-        try:
-            if is_tensor(value):
-                if not on_host(value):
-                    pending[name] = value
-                    return None
-                value = to_host(value)
-            if isinstance(value, (str, int, float, np.number)):
-                return float(value)
-            array = np.array(_none_as_nan(value), dtype=np.float64)
-            if array.size == 1:
-                return float(array.reshape(-1)[0])
-            if array.size == 0:
-                return None
-            if SIGNALS[name].twin:
-                observation.samples.setdefault(SIGNALS[name].twin, array.reshape(-1))
-                return None
-            got = f"an array of shape {array.shape}"
-        except (TypeError, ValueError, OverflowError):
-            got = f"{type(value).__name__} {str(value)[:40]!r}"
-        self.guest.complain(key, f"{key!r} must be one number a step, got {got}; left out")
-        return None
-
     def _keep(self, key: Any, value: Any, observation: Observation) -> None:
         """Record a number under a name that we do not know; anything else there is none of our business."""
-        if key in STEP_KEYS or not isinstance(key, str):
-            return
-        if isinstance(value, (float, int, np.number)) and not isinstance(value, bool):
-            observation.extra[key] = float(value) if abs(value) < 1e300 or value != value else math.inf
+        number = isinstance(value, (float, int, np.number)) and not isinstance(value, bool)
+        if number and isinstance(key, str) and key not in STEP_KEYS:
+            x = as_number(value)
+            if isinstance(x, float):
+                observation.extra[key] = x
 
-    def _sample(self, key: str, route: _Route, value: Any, observation: Observation, pending: dict[str, Any]) -> None:
-        name = route.name
-        if route.kind == "text":
-            texts = [_text(item) for item in value] if isinstance(value, Iterable) and not isinstance(value, str) else []
-            if texts:
-                observation.samples[name] = texts
-            return
-        if isinstance(value, Mapping):
-            parts = {str(part): array for part, item in value.items() if (array := self._array(key, item)) is not None}
-            if parts:
-                observation.samples[name] = parts
-        elif is_tensor(value) and not on_host(value):
-            pending[name] = value
-        elif isinstance(value, (float, int)) and SIGNALS[name].twin:  # a mean under the name of its samples
-            if math.isfinite(value):
-                observation.signals.setdefault(SIGNALS[name].twin, float(value))
-        elif (array := self._array(key, value)) is not None:
-            observation.samples[name] = array
 
-    def _array(self, key: str, value: Any) -> FloatArray | None:
-        try:
-            array = np.array(to_host(value) if is_tensor(value) else _none_as_nan(value), dtype=np.float64)
-        except (TypeError, ValueError, OverflowError):
-            self.guest.complain(key, f"{key!r} must be an array of numbers, got {str(value)[:40]!r}; left out")
-            return None
-        if array.ndim == 0 and not getattr(value, "ndim", 0):
-            self.guest.complain(key, f"{key!r} must hold one value a sample, got one number; left out")
-            return None
-        return array.reshape(-1) if array.size else None
+class _Row:
+    """An observation while it is being filled: which rank each signal came with, and what it waits for."""
+
+    __slots__ = ("observation", "pending", "ranks")
+
+    def __init__(self, observation: Observation) -> None:
+        self.observation = observation
+        self.ranks: dict[str, int] = {}
+        self.pending: Pending | None = None
+
+    def wait_for(self, route: _Route, tensor: Any) -> None:
+        """An accelerator's value; it takes part in clashes of names like any other."""
+        if self.ranks.get(route.name, route.rank + 1) <= route.rank:
+            return
+        self.ranks[route.name] = route.rank
+        self.pending = self.pending or Pending()
+        self.pending.tensors[route.name] = tensor
+        self.pending.routes[route.name] = route
 
 
 def derive(observation: Observation) -> None:
@@ -224,24 +213,3 @@ def derive(observation: Observation) -> None:
         if std is not None and std not in signals and values.size > 1:
             away = values - middle
             signals[std] = math.sqrt(float(away @ away) / (values.size - 1))
-
-
-def _none_as_nan(value: Any) -> Any:
-    """Reward functions may return None for a sample that they do not judge."""
-    if isinstance(value, (list, tuple)) and None in value:
-        return [math.nan if item is None else item for item in value]
-    return value
-
-
-def _text(item: Any) -> str:
-    """A completion as text; in the conversational form, the content of its last message."""
-    if isinstance(item, str):
-        return item
-    if isinstance(item, list) and item and isinstance(item[-1], Mapping):
-        return str(item[-1].get("content") or "")
-    return str(item)
-
-
-def on_host(tensor: Any) -> bool:
-    """Whether reading the tensor makes no accelerator wait."""
-    return bool(tensor.device.type == "cpu")

@@ -8,23 +8,21 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rlwatch import playbook
 from rlwatch.alert import Action, Alert, Verdict
 from rlwatch.config import load_settings
-from rlwatch.detectors.coverage import Coverage, CoverageReport
+from rlwatch.detectors.coverage import CoverageReport
 from rlwatch.detectors.registry import detector_classes
+from rlwatch.detectors.team import Team
 from rlwatch.guest import Guest
 from rlwatch.intake import Intake
 from rlwatch.observation import Observation
+from rlwatch.waiting import Waiting
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rlwatch.adapters.pytorch import Guard
     from rlwatch.sinks.base import Sink
-
-MAX_WAITING = 256
-"""Rows of accelerator values that may be on their way before the oldest is given up."""
 
 MAX_ALERTS = 1000
 """Alerts kept in memory; all of them are in the run folder."""
@@ -56,16 +54,9 @@ class Watch:
         self.counts: dict[str, dict[str, int]] = {}
         self._guest = Guest(self.settings.strict)
         self._intake = Intake(self._guest, self.settings.signal_map)
-        self._detectors = [
-            kind(getattr(self.settings, name))
-            for name, kind in detector_classes().items()
-            if getattr(self.settings, name).enabled
-        ]
-        for detector in self._detectors:
-            playbook.remedy(detector.id)  # read now: an alert must cost no I/O on the training thread
-        self._live = list(self._detectors)
+        self._team = Team(self.settings, self._guest)
         self._sinks: list[Sink] = []
-        self._waiting: deque[tuple[Observation, Any]] = deque()
+        self._waiting = Waiting(self._intake, self.settings.sync)
         self._started = 0.0
         self._closed = False
 
@@ -98,26 +89,17 @@ class Watch:
         if not self._started:
             self._start()
         observation, pending = self._intake.observe(metrics, signals, step)
-        if not pending and not self._waiting:
+        if pending is None and not self._waiting:
             verdict = self._judge(observation)
         else:
-            self._wait_for(observation, pending)
-            verdicts = [self._judge(ready) for ready in self._arrived(wait=self.settings.sync)]
-            verdict = _together(observation.step, verdicts)
+            self._waiting.add(observation, pending)
+            verdict = _together(observation.step, [self._judge(ready) for ready in self._waiting.arrived()])
         if self._intake.rows == self.settings.coverage_after:
             self._tell("coverage", self.coverage())
         return verdict
 
     def _judge(self, observation: Observation) -> Verdict:
-        alerts: list[Alert] = []
-        for detector in self._live:
-            try:
-                alert = detector.update(observation)
-            except Exception as error:  # noqa: BLE001 - one broken detector must not blind the others
-                self._detector_failed(detector, error)
-                continue
-            if alert is not None:
-                alerts.append(alert)
+        alerts = self._team.update(observation)
         poisoned = observation.poisoned
         verdict = Verdict(observation.step, tuple(alerts), self._action(alerts, poisoned), poisoned)
         for alert in alerts:
@@ -139,35 +121,6 @@ class Watch:
             asked.append(Action(self.settings.on_critical))
         return max(asked, key=lambda action: action.rank)
 
-    def _detector_failed(self, detector: Any, error: Exception) -> None:
-        part = f"detector {detector.id}"
-        self._guest.failed(part, error)
-        if self._guest.off(part):
-            self._live = [other for other in self._live if other is not detector]
-
-    def _wait_for(self, observation: Observation, pending: dict[str, Any]) -> None:
-        from rlwatch.deferred import DeferredRow
-
-        self._waiting.append((observation, DeferredRow(pending) if pending else None))
-        if len(self._waiting) > MAX_WAITING:
-            self._waiting.popleft()
-            self._guest.complain("waiting", f"over {MAX_WAITING} rows wait for the accelerator; the oldest are dropped")
-
-    def _arrived(self, wait: bool) -> list[Observation]:
-        """The waiting rows whose values are here, in order."""
-        ready = []
-        while self._waiting:
-            observation, row = self._waiting[0]
-            if row is not None:
-                if wait:
-                    row.wait()
-                elif not row.ready():
-                    break
-                self._intake.fill(observation, row.values())
-            self._waiting.popleft()
-            ready.append(observation)
-        return ready
-
     def _start(self) -> None:
         """Open the sinks at the first row: by then the adapters have told what they know."""
         self._started = time.time()
@@ -180,7 +133,7 @@ class Watch:
     def _run_info(self) -> dict[str, Any]:
         from rlwatch import __version__
 
-        names = [detector.id for detector in self._detectors]
+        names = list(self._team.detectors)
         off = [name for name in detector_classes() if name not in names]
         return {
             "started": self._started,
@@ -205,18 +158,7 @@ class Watch:
 
     def coverage(self) -> CoverageReport:
         """Which detectors are armed, warming up, starved, off or failed, each with the reason and the fix."""
-        lines = []
-        detectors = {detector.id: detector for detector in self._detectors}
-        for name, kind in detector_classes().items():
-            part = f"detector {name}"
-            if name not in detectors:
-                line = Coverage(name, kind.link.value, "off", reason="switched off by its settings")
-            elif self._guest.off(part):
-                line = Coverage(name, kind.link.value, "failed", reason=self._guest.reasons[part], fix="report it")
-            else:
-                line = detectors[name].coverage().hinted(kind.needs, self.hints)
-            lines.append(line)
-        return CoverageReport(self._intake.rows, tuple(lines))
+        return self._team.coverage(self._intake.rows, self.hints)
 
     def guard(self, model: Any, optimizer: Any = None, scheduler: Any = None, scaler: Any = None) -> Guard:
         """What acts on a raw PyTorch loop: withholds the update that a verdict says to skip."""
@@ -245,7 +187,7 @@ class Watch:
             "version": 1,
             "step": self._intake.step,
             "rows": self._intake.rows,
-            "detectors": {detector.id: detector.state_dict() for detector in self._detectors},
+            "detectors": self._team.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -255,21 +197,14 @@ class Watch:
         """
         self._intake.step = int(state.get("step", -1))
         self._intake.rows = int(state.get("rows", 0))
-        saved = state.get("detectors", {})
-        for detector in self._detectors:
-            if detector.id in saved:
-                try:
-                    detector.load_state_dict(saved[detector.id])
-                except Exception as error:  # noqa: BLE001 - a checkpoint of another version must not stop a resume
-                    self._guest.failed(f"restoring {detector.id}", error)
-                    detector.__init__(detector.settings)  # type: ignore[misc]
+        self._team.load_state_dict(state.get("detectors", {}))
 
     def close(self) -> None:
         """Judge the rows that still wait, write everything out and print the summary; further calls do nothing."""
         if self._closed:
             return
         try:
-            for observation in self._arrived(wait=True):
+            for observation in self._waiting.arrived(wait=True):
                 self._judge(observation)
             if self._started:
                 self._tell("close", self._summary())

@@ -7,49 +7,35 @@ from typing import Any
 
 
 class Recent:
-    """The last `size` values (size odd): their median ignores up to size // 2 spikes.
+    """The last `size` values.
 
-    >>> recent = Recent(3)
-    >>> [recent.push(x) for x in (1.0, 50.0, 1.0)]
-    [None, None, 1.0]
+    >>> recent = Recent(5)
+    >>> for x in (1.0, 50.0, 1.0):
+    ...     recent.push(x)
+    >>> recent.median_of(3), recent.median_of(5)
+    (1.0, None)
     """
 
-    __slots__ = ("_values", "size")
+    __slots__ = ("push", "size", "values")
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._values: deque[float] = deque(maxlen=size)
+        self._hold(deque(maxlen=size))
 
-    def push(self, x: float) -> float | None:
-        """Take in a finite value; the median of the last `size`, or None while there are fewer."""
-        values = self._values
-        values.append(x)
-        if len(values) < self.size:
+    def _hold(self, values: deque[float]) -> None:
+        self.values = values
+        self.push = values.append
+
+    def median_of(self, rows: int) -> float | None:
+        """The median of the last `rows` (odd), which up to rows // 2 spikes do not move; None while there are fewer."""
+        if len(self.values) < rows:
             return None
-        return sorted(values)[self.size // 2]
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    @property
-    def values(self) -> list[float]:
-        """The values, oldest first."""
-        return list(self._values)
-
-    @property
-    def mean(self) -> float:
-        """The mean of the values; there must be one."""
-        return sum(self._values) / len(self._values)
-
-    @property
-    def lowest(self) -> float:
-        """The smallest of the values; there must be one."""
-        return min(self._values)
+        return sorted(list(self.values)[-rows:])[rows // 2]
 
     def state_dict(self) -> dict[str, Any]:
         """The values, oldest first."""
-        return {"values": list(self._values)}
+        return {"values": list(self.values)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        self._values = deque((float(x) for x in state["values"]), maxlen=self.size)
+        self._hold(deque((float(x) for x in state["values"]), maxlen=self.size))

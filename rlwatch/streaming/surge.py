@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+from collections import deque
+from math import exp, log
 from typing import Any, NamedTuple
 
-from rlwatch.streaming.baseline import LogBaseline
-from rlwatch.streaming.recent import Recent
+from rlwatch.streaming.baseline import TRUSTED, LogBaseline
 
-_NEW = 1.2
-"""How far above the baseline's upper tenth a level must be to be new."""
+_NEW = 0.18
+"""How far above the baseline's upper tenth a level must be to be new, on the log scale (1.2x)."""
+
+_UNSEEN = 0.69
+"""How far above the highest earlier level a level must be to be unseen, on the log scale (2x)."""
+
+_BLOCK = 20
+"""Rows after which levels count as earlier: an explosion must not be its own precedent."""
+
+_NOTABLE = 2.0
+"""Sigmas below which a row is ordinary: no detector speaks below 3, so that most rows cost one comparison."""
+
+_ZERO = -700.0
+"""The log that stands for a value of zero or less: such a value is low, and no baseline."""
+
+
+_KNOWN = 20
+"""Values above zero that it takes to say that a signal had a level."""
 
 
 class Reading(NamedTuple):
     """Where the signal stands against its baseline.
 
-    `level` is the median of the last few rows, `lasting` of a few more; `center` the baseline's median;
-    `sigmas` and `lasting_sigmas` how far they lie above it on the log scale; `new` whether the level is above nine
-    tenths of the baseline's values, too: a signal that keeps jumping between two levels is not at a new one.
+    `level` is the median of the last 3 rows, `lasting` of a few more; `center` the baseline's median; `sigmas` and
+    `lasting_sigmas` how far they lie above it on the log scale; `new` whether the level is above nine tenths of the
+    baseline's values, too: a signal that keeps jumping between two levels is not at a new one; `unseen` whether it is
+    twice the highest level that the run had until some 20 rows ago.
     """
 
     value: float
@@ -26,6 +44,7 @@ class Reading(NamedTuple):
     sigmas: float
     lasting_sigmas: float
     new: bool
+    unseen: bool
 
     @property
     def times(self) -> float:
@@ -41,47 +60,92 @@ class Reading(NamedTuple):
 class Surge:
     """Compares the level of the last rows with a robust log baseline of the rows before.
 
-    Levels are medians of `short` and `long` rows, so single spikes that recover, which healthy runs have at 10-1000x,
-    do not show. Values at or below zero (exact zeros are normal under GRPO when all groups tie) enter the level and
-    not the baseline. The reading is None until `min_rows` positive values have made a baseline.
+    Levels are medians of 3 and of `lasting` rows, so single spikes that recover, which healthy runs have at 10-1000x,
+    do not show. Values at or below zero (exact zeros are normal under GRPO when all groups tie) enter the levels and
+    not the baseline.
     """
 
-    __slots__ = ("_long", "_short", "baseline", "min_rows")
+    __slots__ = ("_ceiling", "_logs", "_ordinary", "_peaks", "_rows", "baseline", "lasting")
 
-    def __init__(self, window: int = 100, short: int = 3, long: int = 5, min_rows: int = 8, sigma: float = 0.2) -> None:
+    def __init__(self, window: int = 100, lasting: int = 5, sigma: float = 0.2) -> None:
         self.baseline = LogBaseline(window, sigma)
-        self.min_rows = min_rows
-        self._short = Recent(short)
-        self._long = Recent(long)
+        self.lasting = lasting
+        self._logs: deque[float] = deque(maxlen=lasting)
+        self._ordinary = 0
+        self._rows = 0
+        self._ceiling = _ZERO
+        self._peaks = [_ZERO, _ZERO]
+
+    @property
+    def known_level(self) -> float | None:
+        """The baseline's median once 20 values made it."""
+        return self.baseline.center if len(self.baseline) >= _KNOWN else None
 
     def push(self, x: float) -> Reading | None:
-        """Take in a finite value and compare the level, this value included, with the baseline before it."""
-        level = self._short.push(x)
-        lasting = self._long.push(x)
+        """Take in a finite value and compare the levels, this value included, with the baseline before it.
+
+        None while there is no baseline, and when at most one of the last rows is notable: then no level is.
+        """
         baseline = self.baseline
+        value = log(x) if x > 0.0 else _ZERO
+        logs = self._logs
+        logs.append(value)
+        if len(logs) > 2:
+            self._remember(logs[-3], logs[-2], value)
+        if value > baseline.middle + _NOTABLE * baseline.sigma:
+            self._ordinary = 0
+        else:
+            self._ordinary += 1
         reading = None
-        if level is not None and len(baseline) >= self.min_rows:
-            center = baseline.center
-            sigmas = baseline.score(level) if level > 0.0 else 0.0
-            if lasting is None:
-                lasting = 0.0
-            lasting_sigmas = baseline.score(lasting) if lasting > 0.0 else 0.0
-            new = level > _NEW * baseline.quantile(0.9)
-            reading = Reading(x, level, lasting, center, sigmas, lasting_sigmas, new)
+        if self._ordinary < 2 and len(baseline) >= TRUSTED:
+            reading = self._read(x)
         if x > 0.0:
-            baseline.push(x)
+            baseline.push(value)
         return reading
 
+    def _remember(self, a: float, b: float, c: float) -> None:
+        """Keep the highest level of this block of rows, of the one before, and of all that are older."""
+        level = b if a <= b <= c or c <= b <= a else (a if b <= a <= c or c <= a <= b else c)
+        if level > self._peaks[1]:
+            self._peaks[1] = level
+        self._rows += 1
+        if self._rows % _BLOCK == 0:
+            if self._peaks[0] > self._ceiling:
+                self._ceiling = self._peaks[0]
+            self._peaks = [self._peaks[1], _ZERO]
+
+    def _read(self, x: float) -> Reading:
+        logs, baseline = list(self._logs), self.baseline
+        level = sorted(logs[-3:])[1]
+        lasting = sorted(logs)[self.lasting // 2] if len(logs) == self.lasting else _ZERO
+        middle, sigma = baseline.middle, baseline.sigma
+        return Reading(
+            x,
+            exp(level),
+            exp(lasting),
+            baseline.center,
+            (level - middle) / sigma,
+            (lasting - middle) / sigma,
+            level > baseline.quantile(0.9) + _NEW,
+            level > self._ceiling + _UNSEEN,
+        )
+
     def state_dict(self) -> dict[str, Any]:
-        """The state of the baseline and the levels."""
+        """The state of the baseline and the last rows."""
         return {
             "baseline": self.baseline.state_dict(),
-            "short": self._short.state_dict(),
-            "long": self._long.state_dict(),
+            "logs": list(self._logs),
+            "ordinary": self._ordinary,
+            "rows": self._rows,
+            "ceiling": self._ceiling,
+            "peaks": list(self._peaks),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self.baseline.load_state_dict(state["baseline"])
-        self._short.load_state_dict(state["short"])
-        self._long.load_state_dict(state["long"])
+        self._logs = deque((float(x) for x in state["logs"]), maxlen=self.lasting)
+        self._ordinary = int(state["ordinary"])
+        self._rows = int(state["rows"])
+        self._ceiling = float(state["ceiling"])
+        self._peaks = [float(x) for x in state["peaks"]]

@@ -13,7 +13,7 @@ class SortedWindow:
     >>> window = SortedWindow(3)
     >>> for x in (5.0, 1.0, 2.0, 9.0):
     ...     window.push(x)
-    >>> window.median, window.quantile(1.0)
+    >>> window.quantile(0.5), window.quantile(1.0)
     (2.0, 9.0)
     """
 
@@ -29,31 +29,24 @@ class SortedWindow:
 
     def push(self, x: float) -> None:
         """Take in a finite value; the oldest leaves a full window."""
-        if len(self._arrived) >= self.size:
-            del self._sorted[bisect_left(self._sorted, self._arrived.popleft())]
-        self._arrived.append(x)
-        insort(self._sorted, x)
-
-    @property
-    def values(self) -> list[float]:
-        """The values, oldest first."""
-        return list(self._arrived)
+        arrived, ordered = self._arrived, self._sorted
+        if len(ordered) >= self.size:
+            del ordered[bisect_left(ordered, arrived.popleft())]
+        arrived.append(x)
+        insort(ordered, x)
 
     def quantile(self, q: float) -> float:
         """The value at rank round(q * (n - 1)), without interpolation; the window must not be empty."""
         return self._sorted[int(q * (len(self._sorted) - 1) + 0.5)]
 
-    @property
-    def median(self) -> float:
-        """The middle value (the upper one of two)."""
-        return self._sorted[len(self._sorted) // 2]
+    def middle_and_sigma(self) -> tuple[float, float, int]:
+        """The median (the upper one of two), a spread that outliers do not move, and the count.
 
-    @property
-    def sigma(self) -> float:
-        """A spread that outliers do not move: interquartile range / 1.349, sigma for Gaussian values."""
+        The spread is the interquartile range / 1.349, which is sigma for Gaussian values; the window must not be empty.
+        """
         ordered = self._sorted
         n = len(ordered)
-        return (ordered[(3 * n) // 4] - ordered[n // 4]) / 1.349 if n > 3 else 0.0
+        return ordered[n // 2], (ordered[(3 * n) // 4] - ordered[n // 4]) / 1.349 if n > 3 else 0.0, n
 
     def state_dict(self) -> dict[str, Any]:
         """The values in order of arrival."""

@@ -53,7 +53,7 @@ class AdvantageSpike(Detector):
             self._source = source
             self._reset()
         limits = self.settings
-        gone = self._vanish.push(spread)
+        gone = self._vanish.push(spread, self._surge.known_level)
         now = self._surge.push(spread)
         name = "Advantage std" if source == "std" else "Advantage range / 2"
         if gone >= limits.gone_rows:
@@ -66,7 +66,7 @@ class AdvantageSpike(Detector):
             return None
         text = f"{name} = {spread:.3g}, {now.times:.1f}x above rolling baseline"
         evidence = {"spread": spread, "of": source, "median_of_3": now.level, "baseline": now.center}
-        if now.lasting_times > limits.critical_times and now.lasting_sigmas > limits.sigma:
+        if now.unseen and now.lasting_times > limits.critical_times and now.lasting_sigmas > limits.sigma:
             return critical(text, **evidence)
         return warning(text, **evidence)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -14,6 +15,7 @@ from rlwatch.streaming.progress import Progress
 from rlwatch.streaming.recent import Recent
 
 _TINY = 1e-6
+_LOG_TINY = log(_TINY)
 """Nats that stand for an entropy of exactly zero on the log scale."""
 
 
@@ -33,7 +35,7 @@ class EntropyCollapse(Detector):
     link: ClassVar[Link] = Link.EXPLORATION
     needs: ClassVar[tuple[str, ...]] = ("entropy",)
     warmup: ClassVar[int] = 6
-    state: ClassVar[tuple[str, ...]] = ("_opening", "_before", "_recent", "_lasting", "_progress", "_differential", "_rows_below")
+    state: ClassVar[tuple[str, ...]] = ("_opening", "_before", "_levels", "_progress", "_differential", "_rows_below")
 
     class Settings(DetectorSettings):
         """Compared are the median of 7 rows with the run's opening, and the median of 3 with its last 64 rows."""
@@ -48,8 +50,7 @@ class EntropyCollapse(Detector):
         super().__init__(settings)
         self._opening = Opening(5)
         self._before = LogBaseline(64)
-        self._recent = Recent(3)
-        self._lasting = Recent(7)
+        self._levels = Recent(7)
         self._progress = Progress()
         self._differential = False
         self._rows_below = 0
@@ -64,24 +65,29 @@ class EntropyCollapse(Detector):
             self._differential = True
         if self._differential:
             return None
-        level = self._recent.push(x)
-        lasting = self._lasting.push(x)
         self._opening.push(x)
+        levels = self._levels
+        levels.push(x)
+        reference = max(self._before.center, self._opening.level)
         finding = None
-        if level is not None and len(self._opening) == self._opening.size:
-            finding = self._judge(x, level, lasting)
-        self._before.push(max(x, _TINY))
+        if x >= 0.8 * reference:
+            self._rows_below = 0
+        else:
+            self._rows_below += 1
+            level = levels.median_of(3)
+            if level is not None and self._rows_below >= 2 and len(self._opening) == self._opening.size:
+                finding = self._judge(x, level, levels.median_of(7))
+        self._before.push(log(x) if x > _TINY else _LOG_TINY)
         return finding
 
     def _judge(self, x: float, level: float, lasting: float | None) -> Finding | None:
         """From which reference it fell, and whether the reward excuses it."""
         limits, before, opening = self.settings, self._before, self._opening.level
         lately = before.center
-        self._rows_below = self._rows_below + 1 if x < 0.8 * max(lately, opening) else 0
         sudden = (
             lately >= limits.floor
             and level <= limits.sudden_ratio * lately
-            and before.score(max(level, _TINY)) < -limits.sudden_sigma
+            and log(max(level, _TINY)) < before.middle - limits.sudden_sigma * before.sigma
         )
         slow = lasting is not None and opening >= limits.floor and lasting <= limits.warning_ratio * opening
         if not sudden and not slow:

@@ -37,7 +37,7 @@ class GradientSpike(Detector):
 
     def __init__(self, settings: DetectorSettings | dict[str, Any] | None = None) -> None:
         super().__init__(settings)
-        self._surge = Surge(long=7, sigma=0.3)
+        self._surge = Surge(lasting=7, sigma=0.3)
         self._vanish = Vanish()
 
     def check(self, obs: Observation) -> Finding | None:
@@ -46,7 +46,7 @@ class GradientSpike(Detector):
         if x is None:
             return None
         limits = self.settings
-        gone = self._vanish.push(x)
+        gone = self._vanish.push(x, self._surge.known_level)
         now = self._surge.push(x)
         if gone >= limits.gone_rows:
             return warning(
@@ -63,7 +63,8 @@ class GradientSpike(Detector):
             "baseline": now.center,
             "sigma": now.sigmas,
         }
-        if now.lasting_sigmas > limits.critical_sigma and now.lasting_times > limits.critical_times:
+        lasting = now.lasting_sigmas > limits.critical_sigma and now.lasting_times > limits.critical_times
+        if lasting and now.unseen:
             return critical(f"{text} ({now.lasting_times:.0f}x) for 4 of the last 7 steps", **evidence)
         if now.sigmas > limits.warning_sigma and now.times > limits.warning_times:
             return warning(f"{text} ({now.times:.0f}x) for 2 of the last 3 steps", **evidence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import exp
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -9,12 +10,15 @@ from pydantic import Field
 from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, critical, warning
 from rlwatch.observation import Observation
 from rlwatch.streaming.progress import Progress
-from rlwatch.streaming.recent import Recent
 from rlwatch.streaming.surge import Reading, Surge
 
 _FLOORS = {"kl": 1.0, "approx_kl": 0.3, "rollout_kl": 0.3, "kl_sequence": 30.0}
 """The KLs live on different scales: the levels below are for `kl` per token, the others take these multiples of them
 (a sum over a response has its length in it)."""
+
+
+_CREEP_ROWS = 20
+"""Rows above the creep level, net of the rows below it, that warn: the mean of 20 healthy rows stays far below it."""
 
 
 class KlExplosion(Detector):
@@ -31,7 +35,7 @@ class KlExplosion(Detector):
     link: ClassVar[Link] = Link.POLICY
     needs: ClassVar[tuple[str, ...]] = ("kl", "approx_kl", "rollout_kl", "kl_sequence")
     warmup: ClassVar[int] = 8
-    state: ClassVar[tuple[str, ...]] = ("_source", "_surge", "_creep", "_progress")
+    state: ClassVar[tuple[str, ...]] = ("_source", "_surge", "_rows_high", "_progress")
 
     class Settings(DetectorSettings):
         """Levels are for `kl` per token in nats; `approx_kl` and `rollout_kl` take 0.3, `kl_sequence` 30 times them."""
@@ -40,7 +44,7 @@ class KlExplosion(Detector):
         critical_sigma: float = Field(4.5, gt=0, description="sigmas above the baseline for a critical")
         warning_level: float = Field(0.25, ge=0, description="median KL of 3 rows below which nothing is said")
         critical_level: float = Field(0.6, ge=0, description="median KL of 5 rows below which nothing is critical")
-        creep_level: float = Field(0.4, ge=0, description="median KL of 20 rows that warns however slowly it came")
+        creep_level: float = Field(0.4, ge=0, description="KL of 20 rows that warns however slowly it came")
 
     def __init__(self, settings: DetectorSettings | dict[str, Any] | None = None) -> None:
         super().__init__(settings)
@@ -50,7 +54,7 @@ class KlExplosion(Detector):
 
     def _reset(self) -> None:
         self._surge = Surge(sigma=0.3)
-        self._creep = Recent(21)
+        self._rows_high = 0
 
     def check(self, obs: Observation) -> Finding | None:
         """Judge the best KL there is; a better one that comes later starts a new baseline."""
@@ -66,11 +70,10 @@ class KlExplosion(Detector):
             self._source = source
             self._reset()
         x = abs(obs.signals[source])
-        slow = self._creep.push(x)
         reading = self._surge.push(x)
-        if reading is None:
-            return None
-        return self._sudden(reading) or (self._slow(reading, slow) if slow is not None else None)
+        high = x > self.settings.creep_level * _FLOORS[source]
+        self._rows_high = min(_CREEP_ROWS, self._rows_high + 1) if high else max(0, self._rows_high - 1)
+        return (self._sudden(reading) if reading else None) or (self._slow(x) if high else None)
 
     def _sudden(self, now: Reading) -> Finding | None:
         if not now.new:
@@ -87,22 +90,23 @@ class KlExplosion(Detector):
         }
         lasting = now.lasting_sigmas > limits.critical_sigma and now.lasting > limits.critical_level * scale
         extreme = now.sigmas > 2 * limits.critical_sigma and now.level > 3 * limits.critical_level * scale
-        if (lasting and now.lasting_times > 3.0) or extreme:
+        if now.unseen and ((lasting and now.lasting_times > 3.0) or extreme):
             return critical(text, **evidence)
         if now.sigmas > limits.warning_sigma and now.level > limits.warning_level * scale:
             return warning(text, **evidence)
         return None
 
-    def _slow(self, now: Reading, slow: float) -> Finding | None:
+    def _slow(self, x: float) -> Finding | None:
         """A rise so slow that the baseline followed it: judged by its level, and by whether the reward pays for it."""
-        limits, scale = self.settings, _FLOORS[self._source]
-        if slow <= limits.creep_level * scale or now.level < 0.5 * slow:
+        if self._rows_high < _CREEP_ROWS:
             return None
-        text = f"{_NAMES[self._source]} = {slow:.3g} over 20 rows, risen slowly"
-        evidence = {"signal": self._source, "median_of_21": slow, "baseline": now.center, "value": now.value}
-        growing = slow > 5 * limits.creep_level * scale and now.lasting_times > 2.0
-        if growing and not self._progress.rising_lately():
-            return critical(f"{text} and still growing, {now.lasting_times:.1f}x its level 50 rows ago", **evidence)
+        limits, baseline = self.settings, self._surge.baseline
+        level = limits.creep_level * _FLOORS[self._source]
+        text = f"{_NAMES[self._source]} = {x:.3g}, risen slowly and above {level:.3g} for {_CREEP_ROWS} steps"
+        growth = baseline.center / exp(baseline.quantile(0.1))
+        evidence = {"signal": self._source, "value": x, "median_of_100": baseline.center, "growth": growth}
+        if baseline.center > 5 * level and growth > 3.0 and not self._progress.rising_lately():
+            return critical(f"{text}; it grew {growth:.1f}x within 100 steps and still grows", **evidence)
         return warning(text, **evidence)
 
 

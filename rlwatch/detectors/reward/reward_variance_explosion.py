@@ -50,7 +50,7 @@ class RewardVarianceExplosion(Detector):
         if mean is not None and (self._best is None or mean > self._best):
             self._best = mean
         limits = self.settings
-        gone = self._vanish.push(std)
+        gone = self._vanish.push(std, self._surge.known_level)
         now = self._surge.push(std)
         if gone >= limits.gone_rows and not self._finished(mean):
             return warning(
@@ -58,11 +58,13 @@ class RewardVarianceExplosion(Detector):
                 f"(it was {self._vanish.level:.3g}), there is nothing to learn from",
                 reward_std=std, rows=gone, level_before=self._vanish.level, reward_mean=mean,
             )
-        if now is None or not now.new or now.sigmas < limits.sigma or now.times < limits.warning_times or _could_be_binary(now, mean):
+        if now is None or not now.new or now.sigmas < limits.sigma or now.times < limits.warning_times:
+            return None
+        if _could_be_binary(now.level, mean):
             return None
         text = f"Reward variance exploded {now.times ** 2:.3g}x above baseline (standard deviation {now.times:.1f}x)"
         evidence = {"reward_std": std, "median_of_3": now.level, "baseline": now.center, "times": now.times}
-        if now.lasting_times > limits.critical_times and now.lasting_sigmas > limits.sigma:
+        if now.unseen and now.lasting_times > limits.critical_times and now.lasting_sigmas > limits.sigma:
             return critical(text, **evidence)
         return warning(text, **evidence)
 
@@ -73,8 +75,8 @@ class RewardVarianceExplosion(Detector):
         return mean > 0 and mean >= 0.98 * self._best
 
 
-def _could_be_binary(now: Any, mean: float | None) -> bool:
+def _could_be_binary(std: float, mean: float | None) -> bool:
     """Whether a reward of 0s and 1s with this mean could have this spread."""
     if mean is None or not 0.0 <= mean <= 1.0:
         return False
-    return bool(now.level <= 1.1 * sqrt(mean * (1.0 - mean)) + 0.05)
+    return std <= 1.1 * sqrt(mean * (1.0 - mean)) + 0.05

@@ -33,6 +33,8 @@ class Waiting:
             from rlwatch.deferred import DeferredRow
 
             row = DeferredRow(pending.tensors)
+            for name, why in row.errors.items():
+                self._intake.guest.complain(name, f"{name!r} {why}; left out")
         self._rows.append((observation, pending, row))
         if len(self._rows) > MAX_WAITING:
             self._rows.popleft()

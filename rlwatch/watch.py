@@ -6,7 +6,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rlwatch.alert import Action, Alert, Verdict
 from rlwatch.config import load_settings
@@ -160,11 +160,24 @@ class Watch:
         """Which detectors are armed, warming up, starved, off or failed, each with the reason and the fix."""
         return self._team.coverage(self._intake.rows, self.hints)
 
-    def guard(self, model: Any, optimizer: Any = None, scheduler: Any = None, scaler: Any = None) -> Guard:
-        """What acts on a raw PyTorch loop: withholds the update that a verdict says to skip."""
+    def guard(
+        self,
+        model: Any,
+        optimizer: Any = None,
+        scheduler: Any = None,
+        scaler: Any = None,
+        *,
+        nonfinite: Literal["auto", "wait", "off"] = "auto",
+    ) -> Guard:
+        """What acts on a raw PyTorch loop: keeps poisoned updates from the weights (`rlwatch.adapters.pytorch.Guard`).
+
+        With `on_nonfinite="continue"` the gradients are not checked (`nonfinite="off"`).
+        """
         from rlwatch.adapters.pytorch import Guard
 
-        return Guard(model, optimizer, scheduler, scaler)
+        if self.settings.on_nonfinite == "continue":
+            nonfinite = "off"
+        return Guard(model, optimizer, scheduler, scaler, nonfinite=nonfinite, guest=self._guest)
 
     @property
     def step(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -54,7 +54,7 @@ class Coverage:
             state = "armed"
         return cls(detector, link, state, signal, seen, reason, fix)
 
-    def hinted(self, needs: Sequence[str], hints: dict[str, str]) -> Coverage:
+    def hinted(self, needs: Sequence[str], hints: Mapping[str, str]) -> Coverage:
         """With the framework's own fix for the first of `needs` that `hints` knows, when starved."""
         if self.state != "starved":
             return self

@@ -8,7 +8,7 @@ from typing import Any
 
 OPENING = 10
 SPAN = 60
-RECENT = 10
+RECENT = 20
 
 
 class Progress:
@@ -35,7 +35,7 @@ class Progress:
 
     @property
     def recent(self) -> list[float]:
-        """The last rows, at most 10 and at most half of what there is."""
+        """The last rows, at most 20 and at most half of what there is."""
         count = max(1, min(RECENT, len(self._span) // 2))
         return list(self._span)[-count:]
 
@@ -48,16 +48,9 @@ class Progress:
 
     def rising_lately(self) -> bool:
         """Whether the last rows are better than the rows 30-60 back by more than the noise."""
-        if len(self._span) < SPAN // 2:
+        if len(self._span) < SPAN // 2 + OPENING:
             return self.rising_since_start()
-        before = list(self._span)[: max(RECENT, len(self._span) - SPAN // 2)]
-        return _above(self.recent, before)
-
-    def falling_lately(self) -> bool:
-        """Whether the last rows are worse than the rows before them by more than the noise."""
-        if len(self._span) < 2 * RECENT:
-            return False
-        return _above(list(self._span)[:-RECENT], self.recent)
+        return _above(self.recent, list(self._span)[: len(self._span) - SPAN // 2])
 
     def state_dict(self) -> dict[str, Any]:
         """The rewards kept, oldest first."""
@@ -71,11 +64,11 @@ class Progress:
 
 
 def _above(high: list[float], low: list[float]) -> bool:
-    """Whether the mean of `high` exceeds that of `low` by two standard errors and 5 % of its size."""
+    """Whether the mean of `high` exceeds that of `low` by 2.5 standard errors and 5 % of its size."""
     mean_high, var_high = _moments(high)
     mean_low, var_low = _moments(low)
     error = sqrt(var_high / len(high) + var_low / len(low))
-    return mean_high - mean_low > max(2.0 * error, 0.05 * abs(mean_low))
+    return mean_high - mean_low > max(2.5 * error, 0.05 * abs(mean_low))
 
 
 def _moments(values: list[float]) -> tuple[float, float]:

@@ -31,7 +31,7 @@ _KNOWN = 20
 class Reading(NamedTuple):
     """Where the signal stands against its baseline.
 
-    `level` is the median of the last 3 rows, `lasting` of a few more; `center` the baseline's median; `sigmas` and
+    `level` is the median of the last rows, `lasting` of a few more; `center` the baseline's median; `sigmas` and
     `lasting_sigmas` how far they lie above it on the log scale; `new` whether the level is above nine tenths of the
     baseline's values, too: a signal that keeps jumping between two levels is not at a new one; `unseen` whether it is
     twice the highest level that the run had until some 20 rows ago.
@@ -60,15 +60,16 @@ class Reading(NamedTuple):
 class Surge:
     """Compares the level of the last rows with a robust log baseline of the rows before.
 
-    Levels are medians of 3 and of `lasting` rows, so single spikes that recover, which healthy runs have at 10-1000x,
-    do not show. Values at or below zero (exact zeros are normal under GRPO when all groups tie) enter the levels and
+    Levels are medians of `short` and of `lasting` rows, so single spikes that recover, which healthy runs have at
+    10-1000x, do not show. Values at or below zero (exact zeros are normal under GRPO when all groups tie) enter the levels and
     not the baseline.
     """
 
-    __slots__ = ("_ceiling", "_logs", "_ordinary", "_peaks", "_rows", "baseline", "lasting")
+    __slots__ = ("_ceiling", "_logs", "_ordinary", "_peaks", "_rows", "baseline", "lasting", "short")
 
-    def __init__(self, window: int = 100, lasting: int = 5, sigma: float = 0.2) -> None:
+    def __init__(self, window: int = 100, short: int = 3, lasting: int = 5, sigma: float = 0.2) -> None:
         self.baseline = LogBaseline(window, sigma)
+        self.short = short
         self.lasting = lasting
         self._logs: deque[float] = deque(maxlen=lasting)
         self._ordinary = 0
@@ -84,7 +85,7 @@ class Surge:
     def push(self, x: float) -> Reading | None:
         """Take in a finite value and compare the levels, this value included, with the baseline before it.
 
-        None while there is no baseline, and when at most one of the last rows is notable: then no level is.
+        None while there is no baseline, and when the last rows are ordinary: then no level is notable.
         """
         baseline = self.baseline
         value = log(x) if x > 0.0 else _ZERO
@@ -97,7 +98,7 @@ class Surge:
         else:
             self._ordinary += 1
         reading = None
-        if self._ordinary < 2 and len(baseline) >= TRUSTED:
+        if self._ordinary <= self.short // 2 and len(baseline) >= TRUSTED:
             reading = self._read(x)
         if x > 0.0:
             baseline.push(value)
@@ -116,8 +117,8 @@ class Surge:
 
     def _read(self, x: float) -> Reading:
         logs, baseline = list(self._logs), self.baseline
-        level = sorted(logs[-3:])[1]
-        lasting = sorted(logs)[self.lasting // 2] if len(logs) == self.lasting else _ZERO
+        level = _median(logs[-self.short :]) if len(logs) >= self.short else _ZERO
+        lasting = _median(logs) if len(logs) == self.lasting else _ZERO
         middle, sigma = baseline.middle, baseline.sigma
         return Reading(
             x,
@@ -149,3 +150,7 @@ class Surge:
         self._rows = int(state["rows"])
         self._ceiling = float(state["ceiling"])
         self._peaks = [float(x) for x in state["peaks"]]
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]

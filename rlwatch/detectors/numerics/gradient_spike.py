@@ -8,7 +8,8 @@ from pydantic import Field
 
 from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, critical, warning
 from rlwatch.observation import Observation
-from rlwatch.streaming.surge import Surge
+from rlwatch.streaming.opening import Opening
+from rlwatch.streaming.surge import Reading, Surge
 from rlwatch.streaming.vanish import Vanish
 
 
@@ -16,28 +17,31 @@ class GradientSpike(Detector):
     """The gradient norm before clipping, persistently far above its baseline, or gone.
 
     Single spikes that fall back are normal: over 56 healthy LLM runs the largest was 6x the median in half of them,
-    31x in a tenth, 1,226x at most, and 53 of 56 were below 3x two rows later. So a row alone never speaks; the
-    median of 3 rows warns, of 7 rows may be critical.
+    31x in a tenth, 1,226x at most, and 53 of 56 were below 3x two rows later. So neither one row nor two speak: the
+    median of 5 rows warns, that of 7 may be critical. Growth so slow that the baseline follows it is compared with
+    the run's opening, and only warns: where returns grow, the gradient of the value loss grows with them in health.
     """
 
     id: ClassVar[str] = "gradient_spike"
     link: ClassVar[Link] = Link.NUMERICS
     needs: ClassVar[tuple[str, ...]] = ("grad_norm",)
     warmup: ClassVar[int] = 8
-    state: ClassVar[tuple[str, ...]] = ("_surge", "_vanish")
+    state: ClassVar[tuple[str, ...]] = ("_surge", "_vanish", "_opening")
 
     class Settings(DetectorSettings):
         """Both a sigma and a ratio must be passed."""
 
-        warning_sigma: float = Field(6.0, gt=0, description="sigmas above the baseline, median of 3 rows")
-        warning_times: float = Field(6.0, gt=1, description="times the baseline, median of 3 rows")
+        warning_sigma: float = Field(6.0, gt=0, description="sigmas above the baseline, median of 5 rows")
+        warning_times: float = Field(6.0, gt=1, description="times the baseline, median of 5 rows")
         critical_sigma: float = Field(8.0, gt=0, description="sigmas above the baseline, median of 7 rows")
         critical_times: float = Field(20.0, gt=1, description="times the baseline, median of 7 rows")
+        growth_times: float = Field(100.0, gt=1, description="times the opening that warn, however slowly it came")
         gone_rows: int = Field(60, ge=1, description="rows in a row without any gradient that warn")
 
     def __init__(self, settings: DetectorSettings | dict[str, Any] | None = None) -> None:
         super().__init__(settings)
-        self._surge = Surge(lasting=7, sigma=0.3)
+        self._surge = Surge(short=5, lasting=7, sigma=0.3)
+        self._opening = Opening(10)
         self._vanish = Vanish()
 
     def check(self, obs: Observation) -> Finding | None:
@@ -47,25 +51,40 @@ class GradientSpike(Detector):
             return None
         limits = self.settings
         gone = self._vanish.push(x, self._surge.known_level)
+        if x > 0.0:
+            self._opening.push(x)
         now = self._surge.push(x)
         if gone >= limits.gone_rows:
             return warning(
                 f"Gradient norm has been {x:.3g} for {gone} steps (it was {self._vanish.level:.3g}): nothing is learnt",
                 value=x, rows=gone, level_before=self._vanish.level,
             )
-        if now is None or not now.new:
-            return None
-        text = f"Gradient norm = {x:.3g}, {now.sigmas:.1f} sigma above baseline"
+        if now is not None and now.new:
+            return self._spike(now)
+        return self._growth(x)
+
+    def _spike(self, now: Reading) -> Finding | None:
+        limits = self.settings
+        text = f"Gradient norm = {now.value:.3g}, {now.sigmas:.1f} sigma above baseline"
         evidence = {
-            "value": x,
-            "median_of_3": now.level,
+            "value": now.value,
+            "median_of_5": now.level,
             "median_of_7": now.lasting,
             "baseline": now.center,
             "sigma": now.sigmas,
         }
         lasting = now.lasting_sigmas > limits.critical_sigma and now.lasting_times > limits.critical_times
         if lasting and now.unseen:
-            return critical(f"{text} ({now.lasting_times:.0f}x) for 4 of the last 7 steps", **evidence)
+            return critical(f"{text} ({now.lasting_times:.3g}x) for 4 of the last 7 steps", **evidence)
         if now.sigmas > limits.warning_sigma and now.times > limits.warning_times:
-            return warning(f"{text} ({now.times:.0f}x) for 2 of the last 3 steps", **evidence)
+            return warning(f"{text} ({now.times:.3g}x) for 3 of the last 5 steps", **evidence)
         return None
+
+    def _growth(self, x: float) -> Finding | None:
+        opening, level = self._opening.level, self._surge.known_level
+        if level is None or level < self.settings.growth_times * opening:
+            return None
+        return warning(
+            f"Gradient norm = {x:.3g}: its level of 100 steps is {level / opening:.0f}x that of the first 10",
+            value=x, median_of_100=level, opening=opening,
+        )

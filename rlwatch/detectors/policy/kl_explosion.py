@@ -9,6 +9,7 @@ from pydantic import Field
 
 from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, critical, warning
 from rlwatch.observation import Observation
+from rlwatch.streaming.opening import Opening
 from rlwatch.streaming.progress import Progress
 from rlwatch.streaming.surge import Reading, Surge
 
@@ -35,7 +36,7 @@ class KlExplosion(Detector):
     link: ClassVar[Link] = Link.POLICY
     needs: ClassVar[tuple[str, ...]] = ("kl", "approx_kl", "rollout_kl", "kl_sequence")
     warmup: ClassVar[int] = 8
-    state: ClassVar[tuple[str, ...]] = ("_source", "_surge", "_rows_high", "_progress")
+    state: ClassVar[tuple[str, ...]] = ("_source", "_surge", "_opening", "_rows_high", "_progress")
 
     class Settings(DetectorSettings):
         """Levels are for `kl` per token in nats; `approx_kl` and `rollout_kl` take 0.3, `kl_sequence` 30 times them."""
@@ -54,6 +55,7 @@ class KlExplosion(Detector):
 
     def _reset(self) -> None:
         self._surge = Surge(sigma=0.3)
+        self._opening = Opening(5)
         self._rows_high = 0
 
     def check(self, obs: Observation) -> Finding | None:
@@ -70,6 +72,7 @@ class KlExplosion(Detector):
             self._source = source
             self._reset()
         x = abs(obs.signals[source])
+        self._opening.push(x)
         reading = self._surge.push(x)
         high = x > self.settings.creep_level * _FLOORS[source]
         self._rows_high = min(_CREEP_ROWS, self._rows_high + 1) if high else max(0, self._rows_high - 1)
@@ -83,8 +86,8 @@ class KlExplosion(Detector):
         evidence = {
             "signal": self._source,
             "value": now.value,
-            "median_of_3": now.level,
-            "median_of_5": now.lasting,
+            "level": now.level,
+            "lasting_level": now.lasting,
             "baseline": now.center,
             "sigma": now.sigmas,
         }
@@ -98,9 +101,9 @@ class KlExplosion(Detector):
 
     def _slow(self, x: float) -> Finding | None:
         """A rise so slow that the baseline followed it: judged by its level, and by whether the reward pays for it."""
-        if self._rows_high < _CREEP_ROWS:
-            return None
         limits, baseline = self.settings, self._surge.baseline
+        if self._rows_high < _CREEP_ROWS or x < 3.0 * self._opening.level:
+            return None
         level = limits.creep_level * _FLOORS[self._source]
         text = f"{_NAMES[self._source]} = {x:.3g}, risen slowly and above {level:.3g} for {_CREEP_ROWS} steps"
         growth = baseline.center / exp(baseline.quantile(0.1))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import sys
 import time
+import weakref
 from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -124,6 +126,7 @@ class Watch:
     def _start(self) -> None:
         """Open the sinks at the first row: by then the adapters have told what they know."""
         self._started = time.time()
+        atexit.register(_close, weakref.ref(self))
         if self.settings.main_process:
             from rlwatch.sinks import open_sinks
 
@@ -241,6 +244,13 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _close(watch: weakref.ref[Watch]) -> None:
+    """At exit, also after an uncaught exception: the summary of a run that nobody closed."""
+    alive = watch()
+    if alive is not None:
+        alive.close()
 
 
 def _together(step: int, verdicts: list[Verdict]) -> Verdict:

@@ -1,0 +1,134 @@
+"""The commands of `rlwatch`.
+
+typer parses; a command returns the work to be done, which runs outside of typer and imports what it needs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from rlwatch import __version__
+from rlwatch.cli import USAGE_ERROR, commands
+
+Work = Callable[[], int]
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Format(StrEnum):
+    """How a report is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def run(argv: list[str]) -> int:
+    """Runs a command line and returns its exit code; Ctrl-C and a closed pipe pass through as exceptions."""
+    try:
+        work = app(argv, standalone_mode=False, prog_name="rlwatch")
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # what typer raises for a bad command line has it
+            raise
+        print(f"rlwatch: {error.format_message().rstrip('.')} (see `rlwatch --help`)", file=sys.stderr)
+        return USAGE_ERROR
+    return work() if callable(work) else int(work or 0)
+
+
+@app.callback(invoke_without_command=True)
+def rlwatch(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> Work | None:
+    """Watches reinforcement-learning training: says early what breaks, and what to do about it.
+
+    \b
+    Examples:
+      rlwatch scan runs/*.jsonl.gz       replay recorded logs: which run broke, where, how
+      rlwatch scan output/checkpoint-500 the same for a Hugging Face Trainer
+      rlwatch playbook kl_explosion      what an alert means and how to fix it
+    """
+    if version:
+        print(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(USAGE_ERROR)
+    return None
+
+
+@app.command()
+def scan(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Logs, or folders of single runs.")],
+    maps: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="SIGNAL=KEY", help="The log's key of a signal or of `step`."),
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", help="A report to read, or a JSON object a run.")] = Format.TEXT,
+    preset: Annotated[
+        str | None, typer.Option(help="Defaults for an algorithm: grpo, rlvr, ppo, dpo, classic.")
+    ] = None,
+) -> Work:
+    """Replay recorded runs: which broke, where, how.
+
+    Every row goes through the detectors that ride in training: a log gets the alerts that its run would
+    have had. Reads JSON lines of metric dicts (plain or gzip), Hugging Face trainer_state.json and the
+    checkpoint and output folders around it, and run folders that rlwatch left.
+
+    \b
+    Examples:
+      rlwatch scan logs/*.jsonl.gz
+      rlwatch scan outputs/grpo-7b/
+      rlwatch scan run.jsonl --map reward_mean=my/score --map kl=my/kl
+      rlwatch scan run.jsonl --format json | jq .alerts
+
+    \b
+    Exit codes:
+      0    every run is clean
+      1    warnings
+      2    criticals
+      3    a run could not be read, or nothing in it could be judged (wins over 0 to 2)
+      64   the command line or a setting is wrong
+      130  interrupted; the runs done so far are reported
+    """
+    return partial(commands.scan, paths, maps or [], form.value, preset)
+
+
+@app.command()
+def playbook(
+    name: Annotated[str | None, typer.Argument(help="A detector or page; without it all are listed.")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="The Markdown as it is, on a terminal too.")] = False,
+) -> Work:
+    """Print what an alert means and how to fix it.
+
+    A page says what is happening, the fixes in order, the common mistake, and when to stop.
+
+    \b
+    Examples:
+      rlwatch playbook
+      rlwatch playbook kl_explosion
+      rlwatch playbook playbook/kl_explosion.md    the link of an alert
+
+    Exit codes: 0; 64 where there is no such page.
+    """
+    return partial(commands.playbook, name, raw)
+
+
+@app.command()
+def detectors() -> Work:
+    """List the detectors and the signals they need.
+
+    A line gives the detector, the link of the training loop that it watches, and the signals that it needs
+    one of.
+    """
+    return commands.detectors

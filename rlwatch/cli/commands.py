@@ -1,0 +1,80 @@
+"""What the commands do: errors become one sentence on stderr and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Literal
+
+from rlwatch.cli import USAGE_ERROR
+
+
+def scan(paths: Sequence[str], maps: Sequence[str], form: Literal["text", "json"], preset: str | None) -> int:
+    """`rlwatch scan`."""
+    from rlwatch.config import ConfigError
+    from rlwatch.offline.scan import scan as replay_all
+
+    try:
+        return replay_all(paths, preset=preset, signal_map=_signal_map(maps), form=form)
+    except ConfigError as error:
+        return _wrong(str(error))
+
+
+def _signal_map(maps: Sequence[str]) -> dict[str, str]:
+    from rlwatch.config import ConfigError
+    from rlwatch.signals import SIGNALS, suggest
+
+    named: dict[str, str] = {}
+    for pair in maps:
+        signal, equals, key = pair.partition("=")
+        if not (signal and equals and key):
+            raise ConfigError(f"--map {pair!r} is not SIGNAL=KEY, as in --map kl=my/kl")
+        if signal != "step" and signal not in SIGNALS:
+            near = suggest(signal)
+            hint = f"did you mean {' or '.join(near)}?" if near else "`rlwatch detectors` lists those in use"
+            raise ConfigError(f"--map {pair!r}: there is no signal {signal!r}; {hint}")
+        if signal in named or key in named.values():
+            raise ConfigError(f"--map {pair!r}: the signal or the key is mapped twice")
+        named[signal] = key
+    return named
+
+
+def playbook(name: str | None, raw: bool) -> int:
+    """`rlwatch playbook`."""
+    from rlwatch import playbook as pages
+
+    try:
+        text = pages.page(name or "index")
+    except pages.PlaybookError as error:
+        return _wrong(str(error))
+    if name is None:
+        sys.stdout.write("\n".join(pages.names()) + "\n")
+    elif raw or not sys.stdout.isatty() or not _print_markdown(text):
+        sys.stdout.write(text)
+    return 0
+
+
+def _print_markdown(text: str) -> bool:
+    try:
+        from rich.console import Console
+        from rich.markdown import Markdown
+    except ImportError:
+        return False
+    Console().print(Markdown(text))
+    return True
+
+
+def detectors() -> int:
+    """`rlwatch detectors`."""
+    from rlwatch.detectors.registry import detector_classes
+
+    kinds = list(detector_classes().values())
+    wide = max((len(kind.id) for kind in kinds), default=0)
+    for kind in kinds:
+        print(f"{kind.id:<{wide}}  {kind.link.value:<12}{' or '.join(kind.needs)}")
+    return 0
+
+
+def _wrong(sentence: str) -> int:
+    print(f"rlwatch: {sentence}", file=sys.stderr)
+    return USAGE_ERROR

@@ -1,0 +1,93 @@
+"""The text report of a scan: a table of runs, then the alerts of each; plain, or coloured on a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TextIO
+
+from rlwatch.offline.replay import Replay
+
+_COLUMNS = ("HEALTH", "ROWS", "ALERTS", "FIRST ALERT", "STEP", "DETECTORS", "RUN")
+_STYLES = {
+    "clean": "green",
+    "warning|WARNING": "yellow",
+    "critical|CRITICAL": "bold red",
+    "unreadable|not judged": "magenta",
+}
+
+
+def report(results: Sequence[Replay], stream: TextIO) -> None:
+    """Prints the report; in colour where `stream` is a terminal and rich is installed."""
+    lines = list(report_lines(results))
+    if stream.isatty():
+        try:
+            from rich.console import Console
+            from rich.text import Text
+        except ImportError:
+            pass
+        else:
+            console = Console(file=stream, highlight=False)
+            for line in lines:
+                text = Text(line)
+                for words, style in _STYLES.items():
+                    text.highlight_regex(rf"(^|(?<=  ))({words})(?=  )", style)
+                console.print(text, soft_wrap=True)
+            return
+    stream.write("\n".join(lines) + "\n")
+
+
+def report_lines(results: Sequence[Replay]) -> Iterator[str]:
+    """The lines of the report, without colours."""
+    yield from _table([_COLUMNS, *map(_row, results)])
+    for result in results:
+        if result.alerts:
+            yield ""
+            yield printable(result.run)
+            yield from _alerts(result)
+    if len(results) == 1 and results[0].coverage is not None:
+        yield ""
+        yield str(results[0].coverage)
+    counts = Counter(result.health for result in results)
+    yield ""
+    tally = ", ".join(f"{count} {health}" for health, count in counts.items())
+    yield f"{len(results)} run{'s' * (len(results) != 1)}: {tally}"
+
+
+def printable(text: str) -> str:
+    """Text of a stranger's log without line breaks and terminal control characters."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def _row(result: Replay) -> tuple[str, ...]:
+    run = printable(result.run)
+    if result.coverage is None:
+        return result.health, "-", "-", "-", "-", "-", f"{run}: {result.error}"
+    first = result.alerts[0] if result.alerts else None
+    lines = [line for line in result.coverage if line.state != "off"]
+    armed = sum(line.state == "armed" for line in lines)
+    return (
+        result.health,
+        f"{result.rows:,}",
+        str(len(result.alerts)),
+        first.detector if first else "-",
+        str(first.step) if first else "-",
+        f"{armed} of {len(lines)}",
+        run,
+    )
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _alerts(result: Replay) -> Iterator[str]:
+    remedies: dict[str, str] = {}
+    for alert in result.alerts:
+        remedies.setdefault(alert.detector, alert.remedy)
+        severity = alert.severity.value.upper()
+        yield f"  step {alert.step}  {severity}  {alert.detector}: {printable(alert.message)}"
+    for detector, remedy in remedies.items():
+        yield f"  first fix for {detector}: {printable(remedy) or '-'}  (rlwatch playbook {detector})"

@@ -1,0 +1,143 @@
+"""From a log's dicts to rows: flat, numeric, each with its step, the parts of one step joined."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from rlwatch import signals
+
+STEP_KEYS = (
+    "step",
+    "global_step",
+    "train/global_step",
+    "training/global_step",
+    "trainer/global_step",
+    "_step",
+    "time/total_timesteps",
+    "training_iteration",
+    "iteration",
+)
+"""Where the step stands, best first: W&B's `_step` counts its own log calls, a trainer's goes before it."""
+
+_SPLICED = ("data", "extra")  # where verl's file logger keeps its metrics, rlwatch's record the unknown ones
+_BY_NAME = "reward_components"  # the one sample array that is a dict: name -> values
+_CLOCKS = frozenset({"time", "timestamp", "wall_time", "_timestamp", "_runtime"})
+_DEEPEST = 8
+_WIDEST = 10_000
+_LONGEST_NUMBER = 40
+_LARGEST_STEP = 2**53
+
+
+class Row(NamedTuple):
+    """One training step of a log: its step, and its metrics under the log's own names."""
+
+    step: int
+    metrics: dict[str, Any]
+
+
+class Normaliser:
+    """Turns a log's dicts into rows.
+
+    Numbers may be given as text ("NaN", "-Infinity"); nested dicts are flattened with '/'; text and nulls are
+    left out, and lists but for those of per-sample arrays. `signal_map` (canonical -> the log's key) names
+    signals that no alias knows, and may name `step`.
+
+    Attributes:
+        unmet: keys of `signal_map` that no dict has held so far.
+        skipped: dicts that were no training step (evaluations, summaries).
+    """
+
+    def __init__(self, signal_map: Mapping[str, str]) -> None:
+        self.unmet = set(signal_map.values())
+        self.skipped = 0
+        self._mapped_keys = frozenset(signal_map.values())
+        mapped_step = [signal_map["step"]] if "step" in signal_map else []
+        self._step_keys = (*mapped_step, *STEP_KEYS)
+        self._step: int | None = None
+
+    def rows(self, dicts: Iterable[dict[str, Any]]) -> Iterator[Row]:
+        """The training steps among `dicts`, in their order.
+
+        Adjacent dicts of one named step become one row where they complete each other (a rollout logged apart
+        from the update); where they contradict each other, or repeat, they stay rows of their own.
+        """
+        held: Row | None = None
+        held_named = False
+        for number, raw in enumerate(dicts):
+            metrics = self._clean(raw)
+            if self.unmet:
+                self.unmet -= metrics.keys()
+            named = self._take_step(metrics)
+            if not metrics or not signals.is_step(metrics):
+                self.skipped += 1
+                continue
+            step = number if self._step is None else self._step
+            if held is not None:
+                if named and held_named and step == held.step and _complete(held.metrics, metrics):
+                    held.metrics.update(metrics)
+                    continue
+                yield held
+            held, held_named = Row(step, metrics), named
+        if held is not None:
+            yield held
+
+    def _take_step(self, metrics: dict[str, Any]) -> bool:
+        """Moves the step out of `metrics`; False where they name none, and the step before still holds."""
+        for key in self._step_keys:
+            value = metrics.get(key)
+            if isinstance(value, float) and -_LARGEST_STEP < value < _LARGEST_STEP:
+                self._step = int(metrics.pop(key))
+                return True
+        return False
+
+    def _clean(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        metrics: dict[str, Any] = {}
+        for key, value in raw.items():
+            if type(value) is float:
+                metrics[key] = value
+            elif value is not None:
+                self._put(metrics, key, value)
+        return metrics
+
+    def _put(self, metrics: dict[str, Any], key: str, value: Any, depth: int = 0) -> None:
+        if isinstance(value, int | float | str):
+            number = _number(value)
+            if number is not None:
+                metrics[key] = number
+        elif isinstance(value, dict) and key != _BY_NAME:
+            if depth < _DEEPEST:
+                prefix = "" if depth == 0 and key in _SPLICED else f"{key}/"
+                for name, inner in value.items():
+                    # What stands outside wins: the step of the line over one inside its `data`.
+                    if prefix + name not in metrics:
+                        self._put(metrics, prefix + name, inner, depth + 1)
+        elif key in self._mapped_keys or _holds_samples(key):
+            metrics[key] = value
+
+
+@lru_cache(maxsize=1024)
+def _holds_samples(key: str) -> bool:
+    route = signals.resolve(key)
+    return route is not None and signals.SIGNALS[route.name].kind != "scalar"
+
+
+def _complete(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two dicts are parts of one row: each brings keys of its own, and the common ones agree."""
+    common = one.keys() & other.keys()
+    if len(common) in (len(one), len(other)) or len(one) > _WIDEST:
+        return False
+    return all(one[key] == other[key] for key in common - _CLOCKS)
+
+
+def _number(value: int | float | str) -> float | None:
+    if isinstance(value, str) and len(value) > _LONGEST_NUMBER:
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if int(value) > 0 else -math.inf
+    except ValueError:
+        return None

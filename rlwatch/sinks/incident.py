@@ -1,0 +1,68 @@
+"""Incident folders: what the run looked like when it went wrong."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rlwatch.alert import Alert, Severity
+from rlwatch.sinks.files import AppendFile, make_free_folder, safe_name
+from rlwatch.sinks.jsonl import encode_line, encode_pretty
+from rlwatch.sinks.records import pick_samples
+
+WINDOW = 64  # rows kept before an alert, and the rows without an alert that end an incident
+MAX_INCIDENTS = 200
+
+
+class Incidents:
+    """Gathers alerts into incidents and writes a folder for each. Used by the writer thread alone.
+
+    An alert opens an incident when none came in the last WINDOW rows; the first critical of an incident that
+    has only warnings opens a folder of its own, since the samples of that step are the ones to see. Further
+    alerts go to the open folder's `timeline.jsonl`. Its methods raise OSError.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._window: deque[bytes] = deque(maxlen=WINDOW)
+        self._quiet = WINDOW
+        self._critical = False
+        self._samples: tuple[int, Mapping[str, Any]] | None = None
+        self._timeline: AppendFile | None = None
+
+    def row(self, step: int, line: bytes, samples: Mapping[str, Any]) -> None:
+        """Remember a step's line, and its samples until another step brings some."""
+        self._quiet += 1
+        self._window.append(line)
+        if any(name in samples for name in ("completions", "prompts", "rewards")):
+            self._samples = step, samples
+
+    def alert(self, folder: Path, alert: Alert) -> None:
+        """Open an incident under `folder` or add to the one that is open."""
+        critical = alert.severity == Severity.CRITICAL
+        opens = self._quiet >= WINDOW or (critical and not self._critical)
+        self._critical = critical or (self._critical and self._quiet < WINDOW)
+        self._quiet = 0
+        if opens and self.count < MAX_INCIDENTS:
+            self.count += 1
+            self._open(folder, alert)
+        if self._timeline is not None:
+            self._timeline.append(encode_line(alert.as_dict()))
+
+    def close(self) -> None:
+        if self._timeline is not None:
+            self._timeline.close()
+
+    def _open(self, folder: Path, alert: Alert) -> None:
+        self.close()
+        self._timeline = None
+        home = make_free_folder(folder / "incidents", safe_name(f"{alert.step}-{alert.detector}"))
+        self._timeline = AppendFile(home / "timeline.jsonl")
+        (home / "alert.json").write_bytes(encode_pretty(alert.as_dict()))
+        (home / "window.jsonl").write_bytes(b"".join(self._window))
+        if self._samples is not None:
+            step, samples = self._samples
+            lines = [encode_line({"step": step, **record}) for record in pick_samples(samples, alert.step)]
+            (home / "samples.jsonl").write_bytes(b"".join(lines))

@@ -1,0 +1,154 @@
+"""The console's texts: lines of at most `width` characters, without colour codes or line ends."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rlwatch.sinks.jsonl import clean
+
+if TYPE_CHECKING:
+    from rlwatch.alert import Alert
+
+MAX_EVIDENCE = 8
+MAX_MESSAGE = 600
+MAX_VALUE = 120
+
+
+Counts = Mapping[str, Mapping[str, int]]
+"""Alerts by detector and severity."""
+
+
+class Glyphs(NamedTuple):
+    """What panels are drawn with."""
+
+    top: str
+    side: str
+    bottom: str
+    line: str
+
+
+BOX = Glyphs("┌", "│", "└", "─")
+ASCII = Glyphs("+", "|", "+", "-")
+
+
+def start_text(info: Mapping[str, Any], width: int) -> list[str]:
+    """What is watched, what is not, and where the record goes."""
+    watched, off = list(info.get("detectors") or ()), list(info.get("off") or ())
+    parts = [f"{len(watched)} detectors watch"]
+    if off:
+        parts.append(f"off: {', '.join(off)}")
+    rows = (info.get("settings") or {}).get("coverage_after")
+    if rows:
+        parts.append(f"coverage after {rows} rows")
+    parts.append(f"record: {info['run_dir']}" if info.get("run_dir") else "not recorded")
+    return _wrap("rlwatch: ", "; ".join(parts), width)
+
+
+def alert_panel(alert: Alert, width: int, glyphs: Glyphs) -> list[str]:
+    """An alert: what, how bad, the evidence, the first remedy and where to read on."""
+    title = f"rlwatch {alert.severity.upper()}: {alert.detector} at step {alert.step}"
+    title = f"{glyphs.top}{glyphs.line} {title} "
+    body = _wrap("", _short(alert.message, MAX_MESSAGE), width - 2)
+    body += [line for pair in _evidence(clean(alert.evidence)) for line in _wrap("  ", pair, width - 2)]
+    if alert.remedy:
+        body += _wrap("first remedy: ", _short(alert.remedy, MAX_MESSAGE), width - 2)
+    body += _wrap("more: ", f"rlwatch playbook {alert.detector}", width - 2)
+    rule = glyphs.line
+    return [
+        title + rule * (width - len(title)),
+        *(f"{glyphs.side} {line}" for line in body),
+        glyphs.bottom + rule * (width - 1),
+    ]
+
+
+def coverage_text(coverage: Mapping[str, Mapping[str, Any]], width: int) -> list[str]:
+    """One line for the detectors that see, and two for each that does not: why, and the fix."""
+    warming, off = len(_in_state(coverage, "warming")), _in_state(coverage, "off")
+    seeing = warming + len(_in_state(coverage, "armed"))
+    head = f"{seeing} of {len(coverage) - len(off)} detectors see their signal"
+    lines = _wrap("rlwatch coverage: ", head + (f", {warming} still warming up" if warming else ""), width)
+    for state in ("starved", "failed"):
+        for name in _in_state(coverage, state):
+            reason, fix = coverage[name].get("reason") or "no reason known", coverage[name].get("fix")
+            lines += _wrap(f"  {state} {name}: ", _short(reason, MAX_MESSAGE), width)
+            if fix:
+                lines += _wrap("    fix: ", _short(fix, MAX_MESSAGE), width)
+    return lines + (_wrap("  off: ", ", ".join(off), width) if off else [])
+
+
+def summary_text(summary: Mapping[str, Any], counts: Counts, width: int) -> list[str]:
+    """The alerts of the run by detector and severity, who was blind, and where the record is."""
+    rows, seconds = summary.get("rows"), summary.get("seconds")
+    span = f"in {rows} rows" if rows is not None else "in this run"
+    if isinstance(seconds, int | float) and math.isfinite(seconds):
+        span += f", {_duration(seconds)}"
+    total = sum(sum(count.values()) for count in counts.values())
+    lines = _wrap("rlwatch: ", f"{_plural(total, 'alert') if total else 'no alert'} {span}", width)
+    for severity in ("critical", "warning"):
+        named = [f"{name} x{count[severity]}" for name, count in counts.items() if count.get(severity)]
+        if named:
+            lines += _wrap(f"  {severity}: ", ", ".join(named), width)
+    blind = [*_in_state(summary.get("coverage"), "starved"), *_in_state(summary.get("coverage"), "failed")]
+    if blind:
+        lines += _wrap("  blind: ", ", ".join(blind), width)
+    if summary.get("run_dir"):
+        lines += _wrap("  record: ", str(summary["run_dir"]), width)
+    return lines
+
+
+def _in_state(coverage: Any, state: str) -> list[str]:
+    if not isinstance(coverage, Mapping):
+        return []
+    return [name for name, entry in coverage.items() if entry.get("state") == state]
+
+
+def _evidence(evidence: Mapping[str, Any]) -> Iterable[str]:
+    pairs = list(evidence.items())
+    wide = max((len(str(name)) for name, _ in pairs[:MAX_EVIDENCE]), default=0)
+    for name, value in pairs[:MAX_EVIDENCE]:
+        yield f"{name!s:<{wide}}  {_short(_value(value), MAX_VALUE)}"
+    if len(pairs) > MAX_EVIDENCE:
+        yield f"and {len(pairs) - MAX_EVIDENCE} more in alerts.jsonl"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_value, value[:8])) + (", ..." if len(value) > 8 else "")
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_value(item)}" for name, item in list(value.items())[:8])
+    return str(value)
+
+
+def _short(text: Any, limit: int) -> str:
+    """One line of printable text: a completion in the evidence must not drive the terminal."""
+    plain = " ".join("".join(c if c.isprintable() else " " for c in str(text)[: 2 * limit]).split())
+    return plain if len(plain) <= limit else plain[: limit - 3] + "..."
+
+
+def _wrap(lead: str, text: str, width: int) -> list[str]:
+    """`text` after `lead`, with later lines indented; a word longer than a line, as a path, is left whole."""
+    indent = " " * min(len(lead), 10)
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=lead,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+    ) or [lead.rstrip()]
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

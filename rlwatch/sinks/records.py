@@ -1,0 +1,120 @@
+"""What of a step is written down: its numbers, and of its samples a summary."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlwatch.alert import Verdict
+
+QUANTILES = {"p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95}
+PICKS = 8  # best, worst and random samples of an incident, each
+TEXT = 4000  # characters of a prompt or completion
+_BY_SAMPLE = {
+    "reward": "rewards",
+    "advantage": "advantages",
+    "response_length": "response_lengths",
+    "group_id": "group_ids",
+    "gold_score": "gold_scores",
+}
+
+
+def step_record(
+    step: int,
+    samples: Mapping[str, Any],
+    verdict: Verdict,
+    row: int,
+    time: float,
+    signals: Mapping[str, float],
+    nonfinite: Mapping[str, float],
+    extra: Mapping[str, float],
+) -> dict[str, Any]:
+    """A line of `steps.jsonl`, as the docstring of `run_dir` describes it."""
+    record: dict[str, Any] = {"step": step, "row": row, "time": time, **signals}
+    for name, value in nonfinite.items():
+        record.setdefault(name, "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity")
+    if extra:
+        record["extra"] = dict(extra)
+    if samples:
+        record["samples"] = {name: summary(values) for name, values in samples.items()}
+    if verdict.alerts:
+        record["alerts"] = [alert.detector for alert in verdict.alerts]
+    if verdict.action != "continue":
+        record["action"] = verdict.action.value
+    if verdict.poisoned:
+        record["poisoned"] = True
+    return record
+
+
+def summary(values: Any) -> dict[str, Any]:
+    """The shape of a sample array in a dozen numbers; of texts, how many and how long.
+
+    `std` divides by n; quantiles interpolate linearly; non-finite values are counted and left out.
+    """
+    if isinstance(values, Mapping):
+        return {str(name): summary(part) for name, part in values.items()}
+    if isinstance(values, list | tuple):
+        if values and not isinstance(values[0], str):
+            return {"n": len(values)}
+        return {"n": len(values), "mean_chars": sum(map(len, values)) / len(values)} if values else {"n": 0}
+    array = np.asarray(values, dtype=np.float64).ravel()
+    ordered = np.sort(array[np.isfinite(array)])
+    result: dict[str, Any] = {"n": array.size}
+    if ordered.size < array.size:
+        result["nonfinite"] = array.size - ordered.size
+    return result | _moments(ordered) if ordered.size else result
+
+
+def _moments(ordered: NDArray[np.float64]) -> dict[str, float]:
+    mean = float(ordered.mean())
+    result = {"mean": mean, "std": float(ordered.std()), "min": float(ordered[0]), "max": float(ordered[-1])}
+    for name, share in QUANTILES.items():
+        place = share * (ordered.size - 1)
+        low = int(place)
+        below, above = float(ordered[low]), float(ordered[min(low + 1, ordered.size - 1)])
+        result[name] = below + (place - low) * (above - below)
+    return result
+
+
+def pick_samples(samples: Mapping[str, Any], seed: int) -> list[dict[str, Any]]:
+    """The best, the worst and some random samples of a step, as records; texts are cut to TEXT characters.
+
+    Without finite rewards there is no best and no worst. The random ones depend on `seed` alone.
+    """
+    size = max((len(values) for values in _columns(samples).values()), default=0)
+    rewards = samples.get("rewards")
+    picks: list[tuple[str, int]] = []
+    if rewards is not None:
+        rewards = np.asarray(rewards, dtype=np.float64).ravel()
+        order = [int(index) for index in np.argsort(rewards, kind="stable") if math.isfinite(rewards[index])]
+        picks += [("best", index) for index in order[: -PICKS - 1 : -1]]
+        picks += [("worst", index) for index in order[:PICKS]]
+    chosen = np.random.default_rng(abs(seed)).permutation(size)[:PICKS]
+    picks += [("random", int(index)) for index in sorted(chosen)]
+    return [{"pick": pick, "index": index, **_sample(samples, index)} for pick, index in picks]
+
+
+def _columns(samples: Mapping[str, Any]) -> dict[str, Any]:
+    names = {**_BY_SAMPLE, "prompt": "prompts", "completion": "completions"}
+    return {name: samples[key] for name, key in names.items() if samples.get(key) is not None}
+
+
+def _sample(samples: Mapping[str, Any], index: int) -> dict[str, Any]:
+    record: dict[str, Any] = {}
+    for name, values in _columns(samples).items():
+        if index < len(values):
+            record[name] = _cut(values[index]) if name in ("prompt", "completion") else float(values[index])
+    components = samples.get("reward_components")
+    if isinstance(components, Mapping):
+        parts = {str(name): float(part[index]) for name, part in components.items() if index < len(part)}
+        record |= {"reward_components": parts} if parts else {}
+    return record
+
+
+def _cut(text: Any) -> str:
+    text = str(text)
+    return text if len(text) <= TEXT else f"{text[:TEXT]}... [{len(text) - TEXT} more characters]"

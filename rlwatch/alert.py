@@ -77,8 +77,8 @@ class Alert:
 class Verdict:
     """What `Watch.log` returns: the alerts raised at this call and what to do about them.
 
-    `poisoned` says that this step's loss or gradient is not finite, so that its update must not reach the
-    weights, whatever the action.
+    `poisoned` says that this step's loss or gradient is not finite: unless the settings say to continue, its update
+    must not reach the weights, also where the action is to halt.
     """
 
     step: int
@@ -89,7 +89,7 @@ class Verdict:
     @property
     def skip(self) -> bool:
         """Whether the update of this step must be withheld."""
-        return self.poisoned or self.action is Action.SKIP
+        return self.action is Action.SKIP or (self.poisoned and self.action is not Action.CONTINUE)
 
     @property
     def rollback(self) -> bool:

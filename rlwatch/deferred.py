@@ -83,7 +83,7 @@ class DeferredRow:
             else:
                 groups.setdefault(plain.device, {})[name] = plain
         for device, group in groups.items():
-            self._transfers.append(_Transfer(device, group, _POOL if pool is None else pool))
+            self._transfers.append(_Transfer(device, group, pool or _POOL))
 
     def ready(self) -> bool:
         """Whether every copy has arrived; asks, never waits."""

@@ -51,7 +51,9 @@ class HostPool:
         if len(idle) < _MAX_IDLE:
             idle.append(slot)
 
-    def __len__(self) -> int:
+    @property
+    def idle(self) -> int:
+        """How many buffers wait to be used again."""
         return sum(len(idle) for idle in self._idle.values())
 
 

@@ -55,6 +55,10 @@ class Observation:
             self._finite[name] = found
         return found if found.size else None
 
+    def usable(self, name: str) -> bool:
+        """Whether a sample array that came holds anything: texts, parts, or at least one finite number."""
+        return not isinstance(self.samples[name], np.ndarray) or self.finite_samples(name) is not None
+
     def has(self, name: str) -> bool:
         """Whether a signal (finite or not) or a sample array of that name came with this step."""
         return name in self.signals or name in self.samples or name in self.nonfinite

@@ -180,6 +180,8 @@ class Watch:
 
         if self.settings.on_nonfinite == "continue":
             nonfinite = "off"
+        elif self.settings.sync and nonfinite == "auto":
+            nonfinite = "wait"
         return Guard(model, optimizer, scheduler, scaler, nonfinite=nonfinite, guest=self._guest)
 
     @property
@@ -191,6 +193,11 @@ class Watch:
     def rows(self) -> int:
         """How many times `log` was called."""
         return self._intake.rows
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """What of rlwatch itself failed in this run, with the first error of each part; empty when all is well."""
+        return dict(self._guest.reasons)
 
     @property
     def run_dir(self) -> Path | None:
@@ -234,7 +241,7 @@ class Watch:
             "step": self._intake.step,
             "seconds": time.time() - self._started,
             "alerts": self.counts,
-            "failures": dict(self._guest.reasons),
+            "failures": self.failures,
             "coverage": self.coverage().as_dict(),
             "run_dir": self.run_dir,
         }

@@ -74,7 +74,8 @@ class Detector(ABC):
     """One failure of the loop, watched row by row.
 
     A subclass sets `id` (its file's name, its playbook page, its settings key), `link`, `needs` (any one of these
-    signals or sample arrays lets it work, best first), `warmup` (rows it must see before it can speak), names the
+    signals or sample arrays lets it work, best first; finite ones, unless it `judges_nonfinite`), `warmup` (rows it
+    must see before it can speak), names the
     attributes that make up its `state`, and implements `check`. It is called for every row and must cost about a
     microsecond. `check` returns a `Finding` for as long as the trouble lasts: `update` turns the first into an alert
     and keeps quiet until the trouble grows (warning to critical) or has been over for `rearm` rows and `cooldown` has
@@ -85,6 +86,7 @@ class Detector(ABC):
     link: ClassVar[Link]
     needs: ClassVar[tuple[str, ...]]
     warmup: ClassVar[int] = 1
+    judges_nonfinite: ClassVar[bool] = False
     state: ClassVar[tuple[str, ...]] = ()
 
     class Settings(DetectorSettings):
@@ -106,7 +108,7 @@ class Detector(ABC):
 
     @abstractmethod
     def check(self, obs: Observation) -> Finding | None:
-        """Judge a row that carries at least one of `needs` (finite or not) and learn from it."""
+        """Judge a row that carries at least one of `needs`, and learn from it."""
 
     def update(self, obs: Observation) -> Alert | None:
         """Take in one step; an alert when there is something new to say."""
@@ -114,7 +116,9 @@ class Detector(ABC):
         if self._since_alert is not None:
             self._since_alert += 1
         for name in self.needs:
-            if name in obs.signals or name in obs.samples or name in obs.nonfinite:
+            if name in obs.signals or (name in obs.samples and obs.usable(name)):
+                break
+            if self.judges_nonfinite and name in obs.nonfinite:
                 break
         else:
             return None

@@ -29,6 +29,7 @@ class Replay:
         coverage: what each detector saw; None for an unreadable run.
         remarks: what a person should know about the reading, a sentence each.
         error: why the run could not be read, one sentence; "" when it was.
+        broken: whether part of rlwatch failed on it: silence then proves nothing.
     """
 
     run: str
@@ -37,6 +38,7 @@ class Replay:
     coverage: CoverageReport | None = None
     remarks: list[str] = field(default_factory=list)
     error: str = ""
+    broken: bool = False
 
     @property
     def health(self) -> Health:
@@ -45,7 +47,7 @@ class Replay:
             return "unreadable"
         if self.alerts:
             return "critical" if any(alert.critical for alert in self.alerts) else "warning"
-        return "clean" if self.coverage.in_state("armed") else "not judged"
+        return "clean" if self.coverage.in_state("armed") and not self.broken else "not judged"
 
 
 def replay(
@@ -77,13 +79,13 @@ def replay(
                     keys.update(dict.fromkeys(row.metrics))
         except IngestError as error:
             return Replay(str(run), error=str(error))
-        done.rows, done.coverage = log.rows, watch.coverage()
+        done.rows, done.coverage, done.broken = log.rows, watch.coverage(), bool(watch.failures)
     done.remarks = log.remarks() + [
         f"the key {key!r}, mapped to {name}, appears in none of its rows"
         for name, key in mapped.items()
         if key in log.unmet
     ]
-    done.remarks += [f"{line.detector} failed: {line.reason}" for line in done.coverage.in_state("failed")]
+    done.remarks += [f"{part} failed: {reason}" for part, reason in watch.failures.items()]
     if done.health == "not judged":
         done.remarks.append(_why_not_judged(done, keys))
     return done
@@ -91,6 +93,8 @@ def replay(
 
 def _why_not_judged(done: Replay, keys: Mapping[str, Any]) -> str:
     assert done.coverage is not None
+    if done.broken:
+        return "not judged: part of rlwatch failed on it"
     if done.coverage.in_state("warming"):
         return f"not judged: its {done.rows} rows are too few for any detector that has a signal in it"
     shown = ", ".join(islice(keys, 8)) + (", ..." if len(keys) > 8 else "")

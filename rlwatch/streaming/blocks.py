@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import sqrt
 from typing import Any, NamedTuple
 
+from rlwatch.streaming import bounded
+
 LIMIT = 16
 
 
@@ -40,13 +42,15 @@ class Blocks:
 
     def push(self, x: float) -> bool:
         """Take in a finite value; True when it completes a block."""
+        x = bounded(x)
         self._count += 1
         self._sum += x
         self._total += x * x
         if self._count < self.length:
             return False
         mean = self._sum / self._count
-        self.blocks.append([mean, max(0.0, self._total / self._count - mean * mean)])
+        spread = max(0.0, self._total / self._count - mean * mean) * self._count / (self._count - 1)
+        self.blocks.append([mean, spread])
         self._count, self._sum, self._total = 0, 0.0, 0.0
         if len(self.blocks) == LIMIT:
             self.blocks = [_merged(a, b) for a, b in zip(self.blocks[::2], self.blocks[1::2], strict=True)]

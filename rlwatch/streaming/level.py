@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from rlwatch.streaming import bounded
+
 
 class Level:
-    """The mean of the first 5 values, and an exponential mean (weight 0.2) of all.
+    """The mean of the first 5 values, and an exponential mean (weight 0.2) of all, which spikes do not move.
 
     >>> level = Level()
     >>> for x in [2.0] * 5 + [6.0] * 40:
@@ -26,11 +28,14 @@ class Level:
         """Take in a finite value; None, for a row without one, changes nothing."""
         if x is None:
             return
+        x = bounded(x)
         self.rows += 1
         if self.rows <= 5:
             self.opening += (x - self.opening) / self.rows
             self.now = self.opening
         else:
+            if x > 2.0 * self.now > 0.0:
+                x = 2.0 * self.now  # a single spike says nothing of the level
             self.now += 0.2 * (x - self.now)
 
     @property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from rlwatch.streaming import bounded
+
 
 class Opening:
     """The median of the first `size` values; it moves while they come in, then never again.
@@ -28,7 +30,7 @@ class Opening:
     def push(self, x: float) -> None:
         """Take in a finite value; ignored once `size` have come."""
         if len(self._values) < self.size:
-            self._values.append(x)
+            self._values.append(bounded(x))
             self.level = sorted(self._values)[len(self._values) // 2]
 
     def state_dict(self) -> dict[str, Any]:

@@ -6,69 +6,86 @@ from collections import deque
 from math import sqrt
 from typing import Any
 
-OPENING = 10
+from rlwatch.streaming import bounded
+
 SPAN = 60
 RECENT = 20
+WEIGHT = 0.1
+"""Of a new row in the running mean: it looks back about ten rows."""
 
 
 class Progress:
-    """The run's reward: its first rows, its last 60, and what may be said of its direction.
+    """The run's reward: a running level, the last 60 rows, and the level at a mark set by the caller.
 
     Cheap to push to; the questions are asked only when another signal looks wrong.
     """
 
-    __slots__ = ("_opening", "_span", "rows")
+    __slots__ = ("_level", "_mark", "_span", "_var", "rows")
 
     def __init__(self) -> None:
         self.rows = 0
-        self._opening: list[float] = []
+        self._level = 0.0
+        self._var = 0.0
+        self._mark: tuple[float, float, int] = (0.0, 0.0, 0)
         self._span: deque[float] = deque(maxlen=SPAN)
 
     def push(self, x: float | None) -> None:
         """Take in the reward of a row, None when the row has none."""
         if x is None:
             return
+        x = bounded(x)
         self.rows += 1
-        if len(self._opening) < OPENING:
-            self._opening.append(x)
         self._span.append(x)
+        weight = max(WEIGHT, 1.0 / self.rows)
+        away = x - self._level
+        self._level += weight * away
+        self._var += weight * (away * (x - self._level) - self._var)
 
-    @property
-    def recent(self) -> list[float]:
-        """The last rows, at most 20 and at most half of what there is."""
-        count = max(1, min(RECENT, len(self._span) // 2))
-        return list(self._span)[-count:]
+    def mark(self) -> None:
+        """Remember the level of now: `rising_since_mark` compares with it."""
+        self._mark = (self._level, self._var, self.rows)
 
-    def rising_since_start(self) -> bool:
-        """Whether the last rows are better than the first by more than the noise."""
-        if self.rows < 6:
+    def rising_since_mark(self) -> bool:
+        """Whether the last rows are better than the level at the mark by more than the noise."""
+        level, var, row = self._mark
+        count = min(RECENT, self.rows - row)
+        if count < 3:
             return False
-        first = self._opening[: max(3, min(OPENING, self.rows // 2))]
-        return _above(self.recent, first)
+        back = WEIGHT / (2.0 - WEIGHT)  # the variance of an exponential mean, in variances of a row
+        return _above(list(self._span)[-count:], level, var * max(back, 1.0 / max(1, row)))
 
     def rising_lately(self) -> bool:
         """Whether the last rows are better than the rows 30-60 back by more than the noise."""
-        if len(self._span) < SPAN // 2 + OPENING:
-            return self.rising_since_start()
-        return _above(self.recent, list(self._span)[: len(self._span) - SPAN // 2])
+        span = list(self._span)
+        cut = min(SPAN // 2, len(span) // 2)
+        if cut < 5:
+            return False
+        before = span[: len(span) - cut]
+        mean, var = _moments(before)
+        return _above(span[-min(RECENT, cut) :], mean, var / len(before))
 
     def state_dict(self) -> dict[str, Any]:
-        """The rewards kept, oldest first."""
-        return {"rows": self.rows, "opening": list(self._opening), "span": list(self._span)}
+        """The level, the mark and the rewards kept, oldest first."""
+        return {
+            "rows": self.rows,
+            "level": self._level,
+            "var": self._var,
+            "mark": list(self._mark),
+            "span": list(self._span),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        self.rows = int(state["rows"])
-        self._opening = [float(x) for x in state["opening"]]
+        self.rows, self._level, self._var = int(state["rows"]), float(state["level"]), float(state["var"])
+        level, var, row = state["mark"]
+        self._mark = (float(level), float(var), int(row))
         self._span = deque((float(x) for x in state["span"]), maxlen=SPAN)
 
 
-def _above(high: list[float], low: list[float]) -> bool:
-    """Whether the mean of `high` exceeds that of `low` by 2.5 standard errors and 5 % of its size."""
-    mean_high, var_high = _moments(high)
-    mean_low, var_low = _moments(low)
-    error = sqrt(var_high / len(high) + var_low / len(low))
-    return mean_high - mean_low > max(2.5 * error, 0.05 * abs(mean_low))
+def _above(high: list[float], low: float, error_squared: float) -> bool:
+    """Whether the mean of `high` exceeds `low` by 2.5 standard errors and 5 % of its size."""
+    mean, var = _moments(high)
+    return mean - low > max(2.5 * sqrt(var / len(high) + error_squared), 0.05 * abs(low))
 
 
 def _moments(values: list[float]) -> tuple[float, float]:

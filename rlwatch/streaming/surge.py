@@ -20,7 +20,7 @@ _BLOCK = 20
 _NOTABLE = 2.0
 """Sigmas below which a row is ordinary: no detector speaks below 3, so that most rows cost one comparison."""
 
-_ZERO = -700.0
+_ZERO = -500.0
 """The log that stands for a value of zero or less: such a value is low, and no baseline."""
 
 
@@ -61,8 +61,7 @@ class Surge:
     """Compares the level of the last rows with a robust log baseline of the rows before.
 
     Levels are medians of `short` and of `lasting` rows, so single spikes that recover, which healthy runs have at
-    10-1000x, do not show. Values at or below zero (exact zeros are normal under GRPO when all groups tie) enter the levels and
-    not the baseline.
+    10-1000x, do not show. Zeros (normal under GRPO when all groups tie) enter the levels and not the baseline.
     """
 
     __slots__ = ("_ceiling", "_logs", "_ordinary", "_peaks", "_rows", "baseline", "lasting", "short")
@@ -83,7 +82,7 @@ class Surge:
         return self.baseline.center if len(self.baseline) >= _KNOWN else None
 
     def push(self, x: float) -> Reading | None:
-        """Take in a finite value and compare the levels, this value included, with the baseline before it.
+        """Take in a value (0, or within TINY and HUGE) and compare the levels with the baseline before it.
 
         None while there is no baseline, and when the last rows are ordinary: then no level is notable.
         """

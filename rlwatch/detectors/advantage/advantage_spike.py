@@ -8,6 +8,7 @@ from pydantic import Field
 
 from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, critical, warning
 from rlwatch.observation import Observation
+from rlwatch.streaming import bounded, positive
 from rlwatch.streaming.surge import Surge
 from rlwatch.streaming.vanish import Vanish
 
@@ -15,8 +16,8 @@ from rlwatch.streaming.vanish import Vanish
 class AdvantageSpike(Detector):
     """Standard deviation of the advantages several times its rolling baseline.
 
-    Where only the extremes are logged (verl), half their distance stands in for it. Normalised advantages stay near 1
-    and cannot spike; a single row that recovers does not speak.
+    Where only the extremes are logged (verl), half their distance stands in for it (the largest, where it stands
+    alone). Normalised advantages stay near 1 and cannot spike; a single row that recovers does not speak.
     """
 
     id: ClassVar[str] = "advantage_spike"
@@ -64,7 +65,7 @@ class AdvantageSpike(Detector):
             )
         if now is None or not now.new or now.sigmas < limits.sigma or now.times < limits.warning_times:
             return None
-        text = f"{name} = {spread:.3g}, {now.times:.1f}x above rolling baseline"
+        text = f"{name} = {spread:.3g}, {now.times:.3g}x above rolling baseline"
         evidence = {"spread": spread, "of": source, "median_of_3": now.level, "baseline": now.center}
         if now.unseen and now.lasting_times > limits.critical_times and now.lasting_sigmas > limits.sigma:
             return critical(text, **evidence)
@@ -72,10 +73,11 @@ class AdvantageSpike(Detector):
 
     @staticmethod
     def _spread(obs: Observation) -> tuple[str, float | None]:
-        std = obs.signals.get("advantage_std")
-        if std is not None:
-            return "std", std
-        high, low = obs.signals.get("advantage_max"), obs.signals.get("advantage_min")
-        if high is None or low is None:
+        signals = obs.signals
+        if "advantage_std" in signals:
+            return "std", positive(signals["advantage_std"])
+        if "advantage_max" not in signals:
             return "", None
-        return "range", max(0.0, high - low) / 2
+        high = bounded(signals["advantage_max"])
+        low = bounded(signals.get("advantage_min", -high))
+        return "range", positive((high - low) / 2)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, critical, warning
 from rlwatch.observation import Observation
+from rlwatch.streaming import bounded
 from rlwatch.streaming.baseline import LogBaseline
 from rlwatch.streaming.opening import Opening
 from rlwatch.streaming.progress import Progress
@@ -23,7 +24,7 @@ class EntropyCollapse(Detector):
     """Entropy a fraction of what it was, and the reward does not pay for it.
 
     Levels differ too much between runs (healthy LLM policies sit at .05-.6 nats, others at 2-4) for an absolute limit,
-    so the level of 3 rows is compared with the run's opening and with its last 64 rows. A falling entropy with a
+    so the level of some rows is compared with the run's opening and with its last 64 rows. A falling entropy with a
     rising reward is convergence: measured, a run that solves GSM8K falls from .35 to .07 nats while its reward goes to
     .98; collapses end at .03 or less with the reward flat. R = -a exp(H) + b (Cui et al. 2025) says the same.
 
@@ -38,7 +39,7 @@ class EntropyCollapse(Detector):
     state: ClassVar[tuple[str, ...]] = ("_opening", "_before", "_levels", "_progress", "_differential", "_rows_below")
 
     class Settings(DetectorSettings):
-        """Compared are the median of 7 rows with the run's opening, and the median of 3 with its last 64 rows."""
+        """Compared are the median of 7 rows with the run's opening, and the median of 5 with its last 64 rows."""
 
         warning_ratio: float = Field(0.15, gt=0, lt=1, description="share of the opening that warns")
         critical_ratio: float = Field(0.1, gt=0, lt=1, description="share of the opening or the last rows: critical")
@@ -56,11 +57,12 @@ class EntropyCollapse(Detector):
         self._rows_below = 0
 
     def check(self, obs: Observation) -> Finding | None:
-        """Judge the level of the last 3 rows."""
+        """Judge the level of the last rows: two odd ones do not move it."""
         self._progress.push(obs.signals.get("reward_mean"))
         x = obs.signals.get("entropy")
         if x is None:
             return None
+        x = bounded(x)
         if x < 0.0 or "action_std" in obs.signals:
             self._differential = True
         if self._differential:
@@ -72,10 +74,11 @@ class EntropyCollapse(Detector):
         finding = None
         if x >= 0.8 * reference:
             self._rows_below = 0
+            self._progress.mark()
         else:
             self._rows_below += 1
-            level = levels.median_of(3)
-            if level is not None and self._rows_below >= 2 and len(self._opening) == self._opening.size:
+            level = levels.median_of(5)
+            if level is not None and self._rows_below >= 3 and len(self._opening) == self._opening.size:
                 finding = self._judge(x, level, levels.median_of(7))
         self._before.push(log(x) if x > _TINY else _LOG_TINY)
         return finding
@@ -93,7 +96,7 @@ class EntropyCollapse(Detector):
         if not sudden and not slow:
             return None
         known = self._progress.rows > 0
-        if known and (self._progress.rising_lately() if sudden else self._progress.rising_since_start()):
+        if known and self._progress.rising_since_mark():
             return None
         reference = lately if sudden else opening
         level = level if sudden or lasting is None else lasting

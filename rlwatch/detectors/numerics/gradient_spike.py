@@ -8,9 +8,12 @@ from pydantic import Field
 
 from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, critical, warning
 from rlwatch.observation import Observation
+from rlwatch.streaming import positive
 from rlwatch.streaming.opening import Opening
 from rlwatch.streaming.surge import Reading, Surge
 from rlwatch.streaming.vanish import Vanish
+
+_GROWTH_ROWS = 20
 
 
 class GradientSpike(Detector):
@@ -26,7 +29,7 @@ class GradientSpike(Detector):
     link: ClassVar[Link] = Link.NUMERICS
     needs: ClassVar[tuple[str, ...]] = ("grad_norm",)
     warmup: ClassVar[int] = 8
-    state: ClassVar[tuple[str, ...]] = ("_surge", "_vanish", "_opening")
+    state: ClassVar[tuple[str, ...]] = ("_surge", "_vanish", "_opening", "_rows_high")
 
     class Settings(DetectorSettings):
         """Both a sigma and a ratio must be passed."""
@@ -35,13 +38,15 @@ class GradientSpike(Detector):
         warning_times: float = Field(6.0, gt=1, description="times the baseline, median of 5 rows")
         critical_sigma: float = Field(8.0, gt=0, description="sigmas above the baseline, median of 7 rows")
         critical_times: float = Field(20.0, gt=1, description="times the baseline, median of 7 rows")
-        growth_times: float = Field(100.0, gt=1, description="times the opening that warn, however slowly it came")
+        critical_growth: float = Field(200.0, gt=1, description="times the baseline that are critical at any sigma")
+        growth_times: float = Field(50.0, gt=1, description="times the opening that warn, however slowly it came")
         gone_rows: int = Field(60, ge=1, description="rows in a row without any gradient that warn")
 
     def __init__(self, settings: DetectorSettings | dict[str, Any] | None = None) -> None:
         super().__init__(settings)
         self._surge = Surge(short=5, lasting=7, sigma=0.3)
         self._opening = Opening(10)
+        self._rows_high = 0
         self._vanish = Vanish()
 
     def check(self, obs: Observation) -> Finding | None:
@@ -49,6 +54,7 @@ class GradientSpike(Detector):
         x = obs.signals.get("grad_norm")
         if x is None:
             return None
+        x = positive(x)
         limits = self.settings
         gone = self._vanish.push(x, self._surge.known_level)
         if x > 0.0:
@@ -59,9 +65,9 @@ class GradientSpike(Detector):
                 f"Gradient norm has been {x:.3g} for {gone} steps (it was {self._vanish.level:.3g}): nothing is learnt",
                 value=x, rows=gone, level_before=self._vanish.level,
             )
-        if now is not None and now.new:
-            return self._spike(now)
-        return self._growth(x)
+        growth = self._growth(x)
+        spike = self._spike(now) if now is not None and now.new else None
+        return spike or growth
 
     def _spike(self, now: Reading) -> Finding | None:
         limits = self.settings
@@ -74,17 +80,21 @@ class GradientSpike(Detector):
             "sigma": now.sigmas,
         }
         lasting = now.lasting_sigmas > limits.critical_sigma and now.lasting_times > limits.critical_times
-        if lasting and now.unseen:
+        if now.unseen and (lasting or now.lasting_times > limits.critical_growth):
             return critical(f"{text} ({now.lasting_times:.3g}x) for 4 of the last 7 steps", **evidence)
-        if now.sigmas > limits.warning_sigma and now.times > limits.warning_times:
+        spike = now.sigmas > limits.warning_sigma and now.times > limits.warning_times
+        if spike or (now.unseen and now.times > limits.critical_times):
             return warning(f"{text} ({now.times:.3g}x) for 3 of the last 5 steps", **evidence)
         return None
 
     def _growth(self, x: float) -> Finding | None:
-        opening, level = self._opening.level, self._surge.known_level
-        if level is None or level < self.settings.growth_times * opening:
+        """Growth that the baseline followed: the rows far above the opening, net of the rows that are not."""
+        opening = self._opening.level
+        high = len(self._opening) == self._opening.size and x > self.settings.growth_times * opening
+        self._rows_high = min(_GROWTH_ROWS, self._rows_high + 1) if high else max(0, self._rows_high - 1)
+        if self._rows_high < _GROWTH_ROWS or not high:
             return None
         return warning(
-            f"Gradient norm = {x:.3g}: its level of 100 steps is {level / opening:.0f}x that of the first 10",
-            value=x, median_of_100=level, opening=opening,
+            f"Gradient norm = {x:.3g}, {x / opening:.3g}x that of the first steps, for {_GROWTH_ROWS} steps",
+            value=x, opening=opening, times=x / opening,
         )

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, critical, warning
 from rlwatch.observation import Observation
+from rlwatch.streaming import positive
 from rlwatch.streaming.opening import Opening
 from rlwatch.streaming.progress import Progress
 from rlwatch.streaming.surge import Reading, Surge
@@ -71,7 +72,7 @@ class KlExplosion(Detector):
                 return None
             self._source = source
             self._reset()
-        x = abs(obs.signals[source])
+        x = positive(abs(obs.signals[source]))
         self._opening.push(x)
         reading = self._surge.push(x)
         high = x > self.settings.creep_level * _FLOORS[source]

@@ -33,7 +33,7 @@ class RewardDrift(Detector):
         cooldown: int = Field(200, ge=0, description="rows after an alert in which it is not repeated")
         rearm: int = Field(100, ge=1, description="quiet rows after which the drift counts as over")
         blocks: int = Field(6, ge=3, description="blocks in a row that must move one way")
-        noise: float = Field(4.0, gt=0, description="standard errors of a block that the change must exceed")
+        noise: float = Field(5.0, gt=0, description="standard errors of a block that the change must exceed")
         share: float = Field(0.25, gt=0, description="share of the reward's own range that the change must exceed")
         length_times: float = Field(1.5, gt=1, description="growth of the responses that makes a rise suspicious")
         kl_level: float = Field(0.25, gt=0, description="KL to the reference that makes a rise suspicious")

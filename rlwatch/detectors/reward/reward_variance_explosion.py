@@ -9,6 +9,7 @@ from pydantic import Field
 
 from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, critical, warning
 from rlwatch.observation import Observation
+from rlwatch.streaming import positive
 from rlwatch.streaming.surge import Surge
 from rlwatch.streaming.vanish import Vanish
 
@@ -47,6 +48,7 @@ class RewardVarianceExplosion(Detector):
         mean = obs.signals.get("reward_mean")
         if std is None:
             return None
+        std = positive(std)
         if mean is not None and (self._best is None or mean > self._best):
             self._best = mean
         limits = self.settings
@@ -62,7 +64,8 @@ class RewardVarianceExplosion(Detector):
             return None
         if _could_be_binary(now.level, mean):
             return None
-        text = f"Reward variance exploded {now.times ** 2:.3g}x above baseline (standard deviation {now.times:.1f}x)"
+        squared = now.times * now.times
+        text = f"Reward variance exploded {squared:.3g}x above baseline (standard deviation {now.times:.3g}x)"
         evidence = {"reward_std": std, "median_of_3": now.level, "baseline": now.center, "times": now.times}
         if now.unseen and now.lasting_times > limits.critical_times and now.lasting_sigmas > limits.sigma:
             return critical(text, **evidence)

@@ -1,0 +1,193 @@
+"""A raw PyTorch loop: the guard that keeps a poisoned update from the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Literal
+
+from rlwatch.alert import Verdict
+from rlwatch.guest import Guest, logger
+from rlwatch.responses.gradient_check import GradientCheck
+from rlwatch.responses.skip import parameters, withhold
+
+Nonfinite = Literal["auto", "wait", "off"]
+
+_PART = "guard"
+
+
+class Guard:
+    """Withholds updates in a raw PyTorch loop; made by `Watch.guard`.
+
+    ::
+
+        guard = watch.guard(model, optimizer)
+        for batch in batches:
+            loss = ...
+            optimizer.zero_grad()
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            verdict = watch.log(loss=loss, grad_norm=norm, ...)
+            if guard.step(verdict):
+                continue
+            if verdict.halt:
+                break
+            optimizer.step()
+            scheduler.step()
+
+    Besides acting on verdicts it looks at the gradients before every `optimizer.step()`, because the verdict
+    on values from an accelerator comes a step late:
+
+    - Gradients on the CPU: a step with a NaN or an infinity in them is skipped exactly; neither the weights
+      nor the optimizer's state change.
+    - On an accelerator the check stays there and the host does not wait. A fused optimizer (`fused=True`)
+      skips such a step exactly, as under a GradScaler. Any other is given zero gradients: the weights and the
+      state stay finite, but momentum and weight decay still act for that step, and step counters advance.
+    - With an enabled GradScaler the scaler does all of this, and nothing is added.
+
+    Each optimizer is checked by itself. What it computes inside a closure (LBFGS) is not seen. A step
+    recorded into a CUDA graph is not checked. The check reads every gradient once, as `clip_grad_norm_` does.
+
+    With several processes, make the guard on every rank. DDP gives all ranks the same gradients, so that they
+    withhold the same steps; under FSDP each looks at its own shard, so clip the norm over all ranks first.
+    Verdicts may differ between ranks: non-finite steps are then left to the check of the gradients, and a
+    skip for another reason is not applied, since copies of the weights would drift apart.
+
+    Args:
+        model: the module whose gradients are dropped, or None.
+        optimizer: the optimizer, or a sequence of them; without one only verdicts protect the weights.
+        scheduler: the learning-rate scheduler. A withheld step leaves it alone, and `continue` passes over
+            `scheduler.step()`: the schedule then counts updates. Step it before `continue` to count batches.
+        scaler: the GradScaler, if the loop uses one.
+        nonfinite: "auto" as described; "wait" makes the host wait for the check on an accelerator too, so
+            that every optimizer skips exactly; "off" leaves everything to the verdicts.
+        guest: where failures of the guard itself are noted. It never raises into the loop: it stands aside.
+
+    Attributes:
+        skipped: updates withheld so far. Those found on an accelerator are counted a step or so later.
+        consecutive: how many of the last updates in a row were withheld.
+
+    Raises:
+        ValueError: `nonfinite` has another value.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        optimizer: Any = None,
+        scheduler: Any = None,
+        scaler: Any = None,
+        *,
+        nonfinite: Nonfinite = "auto",
+        guest: Guest | None = None,
+    ) -> None:
+        if nonfinite not in ("auto", "wait", "off"):
+            raise ValueError(f"nonfinite must be 'auto', 'wait' or 'off', got {nonfinite!r}")
+        self.model = model
+        self.optimizers = [_unwrapped(each) for each in _as_list(optimizer)]
+        self.scheduler = scheduler
+        self.scaler = scaler if scaler is not None and scaler.is_enabled() else None
+        self.nonfinite = nonfinite
+        self.skipped = 0
+        self.consecutive = 0
+        self._guest = guest or Guest()
+        self._checks: list[GradientCheck] = []
+        if nonfinite != "off" and self.scaler is None:
+            for each in self.optimizers:
+                self._watch_steps(each)
+
+    def step(self, verdict: Verdict) -> bool:
+        """Act on a verdict, after `backward` and before `optimizer.step()`.
+
+        Returns:
+            True when this update is withheld: its gradients are gone, the GradScaler is updated, and the loop
+            should `continue`. False otherwise. For a poisoned verdict that also halts, the gradients are
+            dropped and it is still False, so that the `if verdict.halt: break` that follows is reached. On an
+            accelerator a poisoned verdict gives False: it comes late, and the check of the gradients withheld
+            that update when it was due.
+        """
+        if self._guest.off(_PART):
+            return False
+        try:
+            return self._step(verdict)
+        except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
+            self._guest.failed(_PART, error)
+            return False
+
+    def remove(self) -> None:
+        """Take the hooks off the optimizers; verdicts are still acted on."""
+        for check in self._checks:
+            check.remove()
+        self._checks.clear()
+
+    def _step(self, verdict: Verdict) -> bool:
+        if verdict.poisoned and self._checked_anyway():
+            return False
+        if verdict.halt:
+            if verdict.poisoned:
+                self._drop_gradients()
+            return False
+        if not verdict.skip:
+            if not self._checks:
+                self.consecutive = 0
+            return False
+        if not verdict.poisoned and _several_ranks():
+            self._guest.complain(_PART, "a skip is not applied: several ranks might not agree on it")
+            return False
+        self._drop_gradients()
+        if self.scaler is not None:
+            with suppress(AssertionError):  # it saw no gradient this time, so it has nothing to clear
+                self.scaler.update()
+        self._note(True)
+        return True
+
+    def _checked_anyway(self) -> bool:
+        """Whether a non-finite update is better left to the check of the gradients (or to the scaler)."""
+        if not self._checks and self.scaler is None:
+            return False
+        on_accelerator = any(p.device.type != "cpu" for each in self.optimizers for p in parameters(each))
+        return on_accelerator or _several_ranks()
+
+    def _drop_gradients(self) -> None:
+        for each in self.optimizers:
+            if self.scaler is not None:
+                # Raises when the loop has called it already, or never scaled a loss.
+                with suppress(RuntimeError, AssertionError):
+                    self.scaler.unscale_(each)
+            withhold(each)
+        if self.model is not None:
+            withhold(self.model.parameters())
+
+    def _watch_steps(self, optimizer: Any) -> None:
+        if hasattr(optimizer, "register_step_pre_hook"):
+            self._checks.append(GradientCheck(optimizer, self._note, self._guest, self.nonfinite == "wait"))
+        else:
+            name = type(optimizer).__name__
+            self._guest.complain(name, f"{name} takes no step hooks: only verdicts keep bad updates from it")
+
+    def _note(self, withheld: bool) -> None:
+        if not withheld:
+            self.consecutive = 0
+            return
+        self.skipped += 1
+        self.consecutive += 1
+        if self.skipped == 1 or self.consecutive in (10, 100, 1000):
+            logger.warning("rlwatch: an update was withheld from the weights (%d in a row)", self.consecutive)
+
+
+def _unwrapped(optimizer: Any) -> Any:
+    """The optimizer whose `step` runs: accelerate wraps it in one that calls no hooks."""
+    inner = getattr(optimizer, "optimizer", None)
+    return _unwrapped(inner) if hasattr(inner, "param_groups") else optimizer
+
+
+def _as_list(optimizer: Any) -> list[Any]:
+    if optimizer is None:
+        return []
+    return list(optimizer) if isinstance(optimizer, Sequence) else [optimizer]
+
+
+def _several_ranks() -> bool:
+    import torch.distributed as dist
+
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -1,0 +1,90 @@
+"""What a scan prints: a report that reads in a plain log, colours and progress on a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlwatch.offline import scan as scan_module
+from rlwatch.offline.render import report
+from rlwatch.offline.replay import replay
+from rlwatch.offline.scan import Progress, scan
+
+Write = Callable[..., Path]
+Rows = list[dict[str, Any]]
+
+
+def test_the_text_report_reads_in_a_plain_log(
+    write: Write, capsys: pytest.CaptureFixture[str], healthy: Rows, broken: Rows
+) -> None:
+    """A table of runs, the alerts with their first fix, a closing count, and no colour codes."""
+    scan([write("clean.jsonl", *healthy), write("bad.jsonl", *broken)])
+    out = capsys.readouterr().out
+    lines = out.splitlines()
+    assert lines[0].split() == ["HEALTH", "ROWS", "ALERTS", "FIRST", "ALERT", "STEP", "DETECTORS", "RUN"]
+    assert lines[1].startswith("clean     60")
+    assert lines[2].startswith("critical  60")
+    assert any(line.startswith("  step 51  CRITICAL  loss_nonfinite: ") for line in lines)
+    assert "(rlwatch playbook kl_explosion)" in out
+    assert lines[-1] == "2 runs: 1 clean, 1 critical"
+    assert "\x1b" not in out
+
+
+def test_the_report_of_one_run_shows_its_coverage(
+    write: Write, capsys: pytest.CaptureFixture[str], healthy: Rows
+) -> None:
+    """What was blind is said with the fix."""
+    scan([write("clean.jsonl", *healthy)])
+    assert "coverage after 60 rows" in capsys.readouterr().out
+
+
+def test_names_from_a_log_cannot_steer_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], healthy: Rows
+) -> None:
+    """Control characters in a file's name or content are shown, not obeyed."""
+    run = tmp_path / "a\x1b[2Jb.jsonl"
+    run.write_text("\x1b[2J\n" + "".join(json.dumps(row) + "\n" for row in healthy))
+    scan([run])
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        """Always."""
+        return True
+
+
+def test_a_terminal_gets_colours(write: Write, monkeypatch: pytest.MonkeyPatch, healthy: Rows, broken: Rows) -> None:
+    """On a terminal the same lines are coloured, with nothing in them taken for markup."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    results = [replay(write("[red]clean.jsonl", *healthy)), replay(write("bad.jsonl", *broken))]
+    plain, coloured = io.StringIO(), Terminal()
+    report(results, plain)
+    report(results, coloured)
+    assert "\x1b[" in coloured.getvalue()
+    assert "[red]clean.jsonl" in coloured.getvalue()
+    assert "\x1b" not in plain.getvalue()
+
+
+@pytest.mark.parametrize(("stream", "shown"), [(Terminal(), "\r\x1b[K"), (io.StringIO(), "")])
+def test_long_work_shows_progress(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, shown: str) -> None:
+    """After two seconds a line says which run is being read: in place on a terminal, rarely in a log file."""
+    now = [0.0]
+    monkeypatch.setattr(scan_module.time, "monotonic", lambda: now[0])
+    progress = Progress(2, stream)
+    tell = progress.at(0, "run.jsonl")
+    for now[0] in (1.0, 2.5, 2.6, 5.0):
+        tell(1024)
+    line = "scanning run 1 of 2: 1,024 rows of run.jsonl"
+    assert stream.getvalue() == (f"{shown}{line}" * 2 if shown else f"{line}\n")
+    progress.clear()
+    assert stream.getvalue().endswith("\r\x1b[K" if shown else "\n")

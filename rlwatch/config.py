@@ -16,10 +16,11 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, create_model, field_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
-    YamlConfigSettingsSource,
 )
 
 from rlwatch.detectors.registry import detector_classes
@@ -28,6 +29,11 @@ from rlwatch.signals import SIGNALS
 
 ENV_PREFIX = "RLWATCH_"
 YAML_FILE = "rlwatch.yaml"
+
+_SWITCH_WORDS = {
+    **dict.fromkeys(("1", "true", "on", "yes", "y", "t"), True),
+    **dict.fromkeys(("0", "false", "off", "no", "n", "f"), False),
+}
 
 
 class ConfigError(ValueError):
@@ -41,7 +47,19 @@ class _PresetSource(PydanticBaseSettingsSource):
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        return dict(PRESETS.get(self.current_state.get("preset") or "", {}))
+        return dict(PRESETS.get(str(self.current_state.get("preset")), {}))
+
+
+class _EnvSource(EnvSettingsSource):
+    """The environment; `RLWATCH_<DETECTOR>=off` switches a detector as any other flag."""
+
+    def decode_complex_value(self, field_name: str, field: Any, value: Any) -> Any:
+        if field_name in detector_classes() and str(value).strip().lower() in _SWITCH_WORDS:
+            return _SWITCH_WORDS[str(value).strip().lower()]
+        return super().decode_complex_value(field_name, field, value)
+
+    def __call__(self) -> dict[str, Any]:
+        return _switches_as_dicts(super().__call__())
 
 
 class WatchSettings(BaseSettings):
@@ -93,17 +111,17 @@ class WatchSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Strongest first: keywords, environment, YAML, preset."""
-        yaml = YamlConfigSettingsSource(settings_cls, yaml_file=YAML_FILE)
-        return init_settings, env_settings, yaml, _PresetSource(settings_cls)
+        file = InitSettingsSource(settings_cls, init_kwargs=_read_file())
+        return init_settings, _EnvSource(settings_cls), file, _PresetSource(settings_cls)
 
 
 @cache
 def settings_class() -> type[WatchSettings]:
     """`WatchSettings` with a field for each detector's settings."""
-    fields: dict[str, Any] = {
-        name: (kind.Settings, Field(default_factory=kind.Settings, description=f"settings of {name}"))
-        for name, kind in detector_classes().items()
-    }
+    fields: dict[str, Any] = {}
+    for name, kind in detector_classes().items():
+        settings: Any = kind.Settings
+        fields[name] = (settings, Field(default_factory=settings, description=f"settings of {name}"))
     return create_model("Settings", __base__=WatchSettings, **fields)
 
 
@@ -115,24 +133,36 @@ def load_settings(**keywords: Any) -> Any:
     """
     kind = settings_class()
     _check_environment(kind)
-    given = {name: {"enabled": value} if _is_switch(kind, name, value) else value for name, value in keywords.items()}
     try:
-        return kind(**given)
+        return kind(**_switches_as_dicts(keywords))
     except ValidationError as error:
         raise ConfigError("; ".join(_sentence(item, kind) for item in error.errors())) from None
     except SettingsError as error:
         raise ConfigError(f"an {ENV_PREFIX}* variable cannot be read: {error}") from None
-    except (ValueError, OSError) as error:
+
+
+def _switches_as_dicts(layer: dict[str, Any]) -> dict[str, Any]:
+    """`detector: false` as {"enabled": False}, so that the layers merge key by key."""
+    switched = {name: {"enabled": value} for name, value in layer.items() if isinstance(value, bool)}
+    return {**layer, **{name: value for name, value in switched.items() if name in detector_classes()}}
+
+
+def _read_file() -> dict[str, Any]:
+    """The settings in `rlwatch.yaml` of the working directory; none where there is no such file."""
+    path = Path(YAML_FILE)
+    if not path.is_file():
+        return {}
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{YAML_FILE} cannot be read: {error}") from None
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] != "yaml":
-            raise
-        raise ConfigError(f"{YAML_FILE} is not valid YAML: {error}") from None
-
-
-def _is_switch(kind: type[WatchSettings], name: str, value: Any) -> bool:
-    """`detector=False` has to become a dict before the sources are merged key by key."""
-    return isinstance(value, bool) and name in detector_classes()
+    if found is None:
+        return {}
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise ConfigError(f"{YAML_FILE} must hold settings by name (`on_critical: halt`), it holds {str(found)[:60]!r}")
+    return _switches_as_dicts(found)
 
 
 def _check_environment(kind: type[WatchSettings]) -> None:

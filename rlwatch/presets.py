@@ -12,8 +12,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "rlvr": {},
     # Rewards of a learned model are continuous; the importance ratio and approx_kl come with every update.
     "ppo": {},
-    # Preference losses have no rollouts: the implicit rewards are log-ratios that grow for as long as it learns.
-    "dpo": {"reward_drift": {"enabled": False}, "reward_bimodality": {"enabled": False}},
+    # What preference losses have not (rollouts, advantages) is told as starved, not switched off: Online-DPO has it.
+    "dpo": {},
     # Classical control: returns rise by orders of magnitude, and the gradient of the value loss with them.
     "classic": {"gradient_spike": {"severity": "warning"}},
 }

@@ -52,7 +52,8 @@ class Progress:
         if count < 3:
             return False
         back = WEIGHT / (2.0 - WEIGHT)  # the variance of an exponential mean, in variances of a row
-        return _above(list(self._span)[-count:], level, var * max(back, 1.0 / max(1, row)))
+        young = 1.0 + 4.0 / max(1, row)  # a level made of a few rows is itself uncertain
+        return _above(list(self._span)[-count:], level, var * max(back, 1.0 / max(1, row)), young)
 
     def rising_lately(self) -> bool:
         """Whether the last rows are better than the rows 30-60 back by more than the noise."""
@@ -82,10 +83,10 @@ class Progress:
         self._span = deque((float(x) for x in state["span"]), maxlen=SPAN)
 
 
-def _above(high: list[float], low: float, error_squared: float) -> bool:
-    """Whether the mean of `high` exceeds `low` by 2.5 standard errors and 5 % of its size."""
+def _above(high: list[float], low: float, error_squared: float, young: float = 1.0) -> bool:
+    """Whether the mean of `high` exceeds `low` by 2.5 standard errors (times `young`) and 5 % of its size."""
     mean, var = _moments(high)
-    return mean - low > max(2.5 * sqrt(var / len(high) + error_squared), 0.05 * abs(low))
+    return mean - low > max(2.5 * young * sqrt(var / len(high) + error_squared), 0.05 * abs(low))
 
 
 def _moments(values: list[float]) -> tuple[float, float]:

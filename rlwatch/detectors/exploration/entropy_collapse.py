@@ -83,6 +83,12 @@ class EntropyCollapse(Detector):
         self._before.push(log(x) if x > _TINY else _LOG_TINY)
         return finding
 
+    def blind(self) -> tuple[str, str]:
+        """Differential entropy passes zero in health: no ratio of it means anything."""
+        if not self._differential:
+            return "", ""
+        return "this entropy is differential (continuous actions), its ratios mean nothing", "watch action_std instead"
+
     def _judge(self, x: float, level: float, lasting: float | None) -> Finding | None:
         """From which reference it fell, and whether the reward excuses it."""
         limits, before, opening = self.settings, self._before, self._opening.level

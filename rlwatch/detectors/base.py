@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from copy import copy
 from enum import StrEnum
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -194,7 +195,7 @@ class Detector(ABC):
         state: dict[str, Any] = {}
         for name in (*self._base_state, *self.state):
             value = getattr(self, name)
-            state[name] = value.state_dict() if hasattr(value, "state_dict") else value
+            state[name] = value.state_dict() if hasattr(value, "state_dict") else copy(value)
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -211,7 +212,7 @@ class Detector(ABC):
             elif name in ("_active", "_told"):
                 setattr(self, name, None if value is None else Severity(value))
             else:
-                setattr(self, name, _like(current, value, name))
+                setattr(self, name, copy(_like(current, value, name)))
 
 
 def _like(current: Any, value: Any, name: str) -> Any:

@@ -213,50 +213,54 @@ def test_level_follows_what_lasts() -> None:
     assert below.times is None
 
 
-def rewards(*parts: tuple[int, float, float], seed: int = 0, sigma: float = 0.03) -> Progress:
-    """Progress after straight lines of (rows, start, end) under noise, marked before the last of them."""
+def rewards(
+    *parts: tuple[int, float, float], seed: int = 0, sigma: float = 0.03
+) -> tuple[Progress, list[float]]:
+    """Progress after straight lines of (rows, start, end) under noise, and its mark before the last of them."""
     rng = np.random.default_rng(seed)
     progress = Progress()
+    mark = progress.mark()
     for part, (rows, start, end) in enumerate(parts):
         if part == len(parts) - 1:
-            progress.mark()
+            mark = progress.mark()
         for x in (np.linspace(start, end, rows) + rng.normal(0.0, sigma, rows)).tolist():
             progress.push(x)
-    return progress
+    return progress, mark
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_progress_rising(seed: int) -> None:
     """A rise of .6 over 100 rows is rising, lately and since a mark before it."""
-    up = rewards((30, 0.2, 0.2), (100, 0.2, 0.8), seed=seed)
-    assert up.rising_since_mark()
+    up, mark = rewards((30, 0.2, 0.2), (100, 0.2, 0.8), seed=seed)
+    assert up.rising_since(mark)
     assert up.rising_lately()
 
 
 def test_progress_flat_is_seldom_rising() -> None:
     """Noise around a level counts as rising in under 10 % of 200 runs."""
     runs = [rewards((50, 0.4, 0.4), (50, 0.4, 0.4), seed=seed) for seed in range(200)]
-    assert sum(run.rising_since_mark() for run in runs) < 20
-    assert sum(run.rising_lately() for run in runs) < 20
+    assert sum(run.rising_since(mark) for run, mark in runs) < 20
+    assert sum(run.rising_lately() for run, _ in runs) < 20
 
 
 def test_progress_after_the_rise_is_over() -> None:
     """Seventy flat rows after a rise, and a fall after it, are no rise."""
     for seed in range(20):
-        falling = rewards((100, 0.2, 0.8), (20, 0.8, 0.4), seed=seed)
+        falling, mark = rewards((100, 0.2, 0.8), (20, 0.8, 0.4), seed=seed)
         assert not falling.rising_lately()
-        assert not falling.rising_since_mark()
-    assert sum(rewards((100, 0.2, 0.8), (70, 0.8, 0.8), seed=seed).rising_lately() for seed in range(20)) <= 2
+        assert not falling.rising_since(mark)
+    over = [rewards((100, 0.2, 0.8), (70, 0.8, 0.8), seed=seed)[0] for seed in range(20)]
+    assert sum(progress.rising_lately() for progress in over) <= 2
 
 
 def test_progress_ignores_missing_rows() -> None:
     """None is no reward of 0."""
     progress = Progress()
-    progress.mark()
+    mark = progress.mark()
     for _ in range(50):
         progress.push(None)
     assert progress.rows == 0
-    assert not progress.rising_since_mark()
+    assert not progress.rising_since(mark)
     assert not progress.rising_lately()
 
 

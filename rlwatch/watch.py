@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from rlwatch.alert import Action, Alert, Verdict
+from rlwatch.alert import Alert, Verdict
 from rlwatch.config import load_settings
 from rlwatch.detectors.coverage import CoverageReport
 from rlwatch.detectors.registry import detector_classes
@@ -18,12 +18,14 @@ from rlwatch.detectors.team import Team
 from rlwatch.guest import Guest
 from rlwatch.intake import Intake
 from rlwatch.observation import Observation
+from rlwatch.responses.decision import SETTLE, Decision
 from rlwatch.waiting import Waiting
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rlwatch.adapters.pytorch import Guard
+    from rlwatch.responses.health import Health
     from rlwatch.sinks.base import Sink
 
 MAX_ALERTS = 1000
@@ -40,7 +42,8 @@ class Watch:
 
     Args:
         preset: a named set of defaults: `grpo`, `rlvr`, `ppo`, `dpo` or `classic`.
-        on_critical: what a critical alert does: `continue` (report only), `skip` (withhold this update) or `halt`.
+        on_critical: what a critical alert does: `continue` (report only), `skip` (withhold this update), `rollback` (go
+            back to the last healthy state, change something and go on; see `guard`) or `halt`.
         **settings: any other setting (`rlwatch.config.WatchSettings`), or a detector's settings under its id.
 
     Raises:
@@ -59,6 +62,10 @@ class Watch:
         self._team = Team(self.settings, self._guest)
         self._sinks: list[Sink] = []
         self._waiting = Waiting(self._intake, self.settings.sync)
+        self._decide = Decision(self.settings)
+        self._health: Health | None = None
+        self._settling = 0
+        self.events: deque[dict[str, Any]] = deque(maxlen=MAX_ALERTS)
         self._started = 0.0
         self._closed = False
 
@@ -101,9 +108,13 @@ class Watch:
         return verdict
 
     def _judge(self, observation: Observation) -> Verdict:
-        alerts = self._team.update(observation)
+        alerts = self._team.update(observation) if not self._settling else []
+        self._settling = max(0, self._settling - 1)
         poisoned = observation.poisoned
-        verdict = Verdict(observation.step, tuple(alerts), self._action(alerts, poisoned), poisoned)
+        action, note = self._decide(alerts, poisoned)
+        verdict = Verdict(observation.step, tuple(alerts), action, poisoned, note)
+        if self._health is not None:
+            self._health.judged(observation.row, alerts)
         for alert in alerts:
             self.alerts.append(alert)
             count = self.counts.setdefault(alert.detector, {})
@@ -113,15 +124,6 @@ class Watch:
             for alert in alerts:
                 self._tell("alert", alert)
         return verdict
-
-    def _action(self, alerts: list[Alert], poisoned: bool) -> Action:
-        """The strongest of what the settings ask for; a skip of the update never stands in for a halt."""
-        asked = [Action.CONTINUE]
-        if poisoned:
-            asked.append(Action(self.settings.on_nonfinite))
-        if any(alert.critical for alert in alerts):
-            asked.append(Action(self.settings.on_critical))
-        return max(asked, key=lambda action: action.rank)
 
     def _start(self) -> None:
         """Open the sinks at the first row: by then the adapters have told what they know."""
@@ -152,7 +154,8 @@ class Watch:
     def _tell(self, event: str, *args: Any) -> None:
         for sink in self._sinks:
             try:
-                getattr(sink, event)(*args)
+                if hear := getattr(sink, event, None):
+                    hear(*args)
             except Exception as error:  # noqa: BLE001 - who is told must not decide whether the run is judged
                 part = type(sink).__name__
                 self._guest.failed(part, error)
@@ -171,10 +174,18 @@ class Watch:
         scaler: Any = None,
         *,
         nonfinite: Literal["auto", "wait", "off"] = "auto",
+        **rollback: Any,
     ) -> Guard:
-        """What acts on a raw PyTorch loop: keeps poisoned updates from the weights (`rlwatch.adapters.pytorch.Guard`).
+        """What acts on a raw PyTorch loop: skips, rolls back (`rlwatch.adapters.pytorch.Guard`).
 
         With `on_nonfinite="continue"` the gradients are not checked (`nonfinite="off"`).
+
+        Args:
+            **rollback: for `on_critical="rollback"`: `state`, `knobs`, `remedies`, `budget`, `snapshot_every` and
+                `snapshot_memory`, as `rlwatch.adapters.torch_rollback.rollback_for` takes them.
+
+        Raises:
+            ValueError, StateError: what is given for a rollback cannot be used.
         """
         from rlwatch.adapters.pytorch import Guard
 
@@ -182,7 +193,49 @@ class Watch:
             nonfinite = "off"
         elif self.settings.sync and nonfinite == "auto":
             nonfinite = "wait"
-        return Guard(model, optimizer, scheduler, scaler, nonfinite=nonfinite, guest=self._guest)
+        guard = Guard(model, optimizer, scheduler, scaler, nonfinite=nonfinite, guest=self._guest)
+        if self.settings.on_critical == "rollback":
+            from rlwatch.adapters.torch_rollback import rollback_for
+
+            guard.rollback = rollback_for(self, model, guard.optimizers, scheduler, guard.scaler, **rollback)
+        return guard
+
+    # For whoever carries out what a verdict asks for
+
+    @property
+    def health(self) -> Health:
+        """Which rows of the past were healthy, as far as is known; kept from the first time this is asked."""
+        if self._health is None:
+            from rlwatch.responses.health import Health
+
+            self._health = Health(self._team.detectors)
+        return self._health
+
+    def promise_rollback(self) -> None:
+        """Somebody carries out rollbacks: without, `on_critical="rollback"` halts instead."""
+        self._decide.can_go_back = True
+
+    def complain(self, sentence: str) -> None:
+        """Say something about the user's input, once a run."""
+        self._guest.complain(sentence, sentence)
+
+    def go_back(self, state: Mapping[str, Any]) -> None:
+        """The run is back at an older state, and the detectors with it, as `state_dict` gave it then.
+
+        Steps and rows go on counting. Rows that still wait, and the next `SETTLE`, belong to what was given up: they
+        are not judged.
+        """
+        self._team.load_state_dict(state["detectors"])
+        self._waiting.drop()
+        self._decide.forget()
+        self._settling = SETTLE
+
+    def announce(self, kind: str, step: int, message: str, **facts: Any) -> None:
+        """Tell the sinks what was done to the run, or seen about it: `kind` is `rollback`, `halt`, `stall`, ..."""
+        event = {"event": kind, "step": step, "row": self.rows - 1, "message": message, **facts, "time": time.time()}
+        self.events.append(event)
+        if self._sinks:
+            self._tell("event", event)
 
     @property
     def step(self) -> int:
@@ -245,6 +298,7 @@ class Watch:
             "step": self._intake.step,
             "seconds": time.time() - self._started,
             "alerts": self.counts,
+            "events": list(self.events),
             "failures": self.failures,
             "coverage": self.coverage().as_dict(),
             "run_dir": self.run_dir,
@@ -270,7 +324,8 @@ def _together(step: int, verdicts: list[Verdict]) -> Verdict:
         return Verdict(step)
     alerts = tuple(alert for verdict in verdicts for alert in verdict.alerts)
     action = max((verdict.action for verdict in verdicts), key=lambda action: action.rank)
-    return Verdict(step, alerts, action, any(verdict.poisoned for verdict in verdicts))
+    note = "; ".join(dict.fromkeys(verdict.note for verdict in verdicts if verdict.note))
+    return Verdict(step, alerts, action, any(verdict.poisoned for verdict in verdicts), note)
 
 
 def _versions() -> dict[str, str]:

@@ -1,15 +1,19 @@
-"""A raw PyTorch loop: the guard that keeps a poisoned update from the weights."""
+"""A raw PyTorch loop: the guard that keeps poisoned updates from the weights and takes a broken run back."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from rlwatch.alert import Verdict
+from rlwatch.alert import Action, Verdict
 from rlwatch.guest import Guest, logger
+from rlwatch.responses.decision import NOBODY
 from rlwatch.responses.gradient_check import GradientCheck
 from rlwatch.responses.skip import parameters, withhold
+
+if TYPE_CHECKING:
+    from rlwatch.responses.rollback import Rollback
 
 Nonfinite = Literal["auto", "wait", "off"]
 
@@ -17,7 +21,7 @@ _PART = "guard"
 
 
 class Guard:
-    """Withholds updates in a raw PyTorch loop; made by `Watch.guard`.
+    """Acts on verdicts in a raw PyTorch loop: withholds updates, and takes a broken run back; made by `Watch.guard`.
 
     ::
 
@@ -53,6 +57,18 @@ class Guard:
     Verdicts may differ between ranks: non-finite steps are then left to the check of the gradients, and a
     skip for another reason is not applied, since copies of the weights would drift apart.
 
+    With `on_critical="rollback"` a critical alert takes the run back to its last healthy state, changes something
+    (`rlwatch.responses.remedy`) and lets it go on, with the next batch: `step` returns True, the loop's `continue` does
+    the rest, and the step count goes on. Healthy is a state that no alert was traced to although the detectors'
+    lag has passed (`rlwatch.responses.health`); the one that the run began with needs no proof. Put back are weights,
+    optimizer, scheduler, scaler, `state`, `knobs`, the generators of `random`, `numpy` and `torch`, and the
+    detectors' own baselines: what follows is bit for bit what a run from that state with that remedy gives. States
+    are kept in host memory, as often as 2 % of a step's time allows.
+
+    Where that is no use the run halts (`verdict.halt`, the reason in `verdict.note`): the budget is used up, the same
+    failure came back at the same place, no state is proven healthy yet, or going back cannot cure it. Leave the
+    script with `sys.exit(rlwatch.EXIT_HALTED)` then.
+
     Args:
         model: the module whose gradients are dropped, or None.
         optimizer: the optimizer, or a sequence of them; without one only verdicts protect the weights.
@@ -62,8 +78,10 @@ class Guard:
         nonfinite: "auto" as described; "wait" makes the host wait for the check on an accelerator too, so
             that every optimizer skips exactly; "off" leaves everything to the verdicts.
         guest: where failures of the guard itself are noted. It never raises into the loop: it stands aside.
+        rollback: what goes back (`rlwatch.adapters.torch_rollback`); without it, a verdict to roll back halts.
 
     Attributes:
+        rollback: takes the snapshots and goes back; None unless `on_critical="rollback"`.
         skipped: updates withheld so far. Those found on an accelerator are counted a step or so later.
         consecutive: how many of the last updates in a row were withheld.
 
@@ -80,6 +98,7 @@ class Guard:
         *,
         nonfinite: Nonfinite = "auto",
         guest: Guest | None = None,
+        rollback: Rollback | None = None,
     ) -> None:
         if nonfinite not in ("auto", "wait", "off"):
             raise ValueError(f"nonfinite must be 'auto', 'wait' or 'off', got {nonfinite!r}")
@@ -90,35 +109,67 @@ class Guard:
         self.nonfinite = nonfinite
         self.skipped = 0
         self.consecutive = 0
+        self.rollback = rollback
         self._guest = guest or Guest()
         self._checks: list[GradientCheck] = []
         if nonfinite != "off" and self.scaler is None:
             for each in self.optimizers:
                 self._watch_steps(each)
 
-    def step(self, verdict: Verdict) -> bool:
+    def step(self, verdict: Verdict, *, position: Any = None) -> bool:
         """Act on a verdict, after `backward` and before `optimizer.step()`.
 
+        Args:
+            verdict: of this step, from `Watch.log`.
+            position: where in the data the loop is (an index into the epoch, say), if it knows: a failure that comes
+                back at the same position is the data's, and halts.
+
         Returns:
-            True when this update is withheld: its gradients are gone, the GradScaler is updated, and the loop
-            should `continue`. False otherwise. For a poisoned verdict that also halts, the gradients are
+            True when this update is withheld, or the run was taken back: the gradients are gone, the GradScaler is
+            updated, and the loop should `continue`. False otherwise; `verdict.halt` is then set where going back
+            was asked for and is no use. For a poisoned verdict that also halts, the gradients are
             dropped and it is still False, so that the `if verdict.halt: break` that follows is reached. On an
             accelerator a poisoned verdict gives False: it comes late, and the check of the gradients withheld
             that update when it was due.
         """
-        if self._guest.off(_PART):
-            return False
+        withheld = False
+        if not self._guest.off(_PART):
+            try:
+                withheld = self._take_back(verdict, position) if verdict.rollback else self._step(verdict)
+            except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
+                self._guest.failed(_PART, error)
+        if verdict.rollback and not withheld:
+            verdict.settle(Action.HALT, verdict.note or NOBODY)
+        elif not (withheld or verdict.critical or verdict.poisoned):
+            self._let_through(verdict)
+        return withheld
+
+    def _let_through(self, verdict: Verdict) -> None:
+        """The update comes next: the place for a snapshot, and for clipping that a remedy asked for."""
+        part = "snapshots"
+        if self.rollback is None or self._guest.off(part):
+            return
         try:
-            return self._step(verdict)
+            self.rollback.after(verdict)
         except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
-            self._guest.failed(_PART, error)
-            return False
+            self._guest.failed(part, error)
 
     def remove(self) -> None:
         """Take the hooks off the optimizers; verdicts are still acted on."""
         for check in self._checks:
             check.remove()
         self._checks.clear()
+
+    def _take_back(self, verdict: Verdict, position: Any) -> bool:
+        self._drop_gradients()
+        if self.rollback is None:
+            return False
+        if self.scaler is not None:
+            with suppress(AssertionError):
+                self.scaler.update()
+        outcome = self.rollback.respond(verdict, position)
+        verdict.settle(verdict.action, outcome.note)
+        return outcome.done
 
     def _step(self, verdict: Verdict) -> bool:
         if verdict.poisoned and self._checked_anyway():

@@ -1,0 +1,195 @@
+"""A ring of snapshots in host memory, bounded by bytes."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from rlwatch.responses.health import Health, Standing
+from rlwatch.responses.host import Copier, HostBuffers, capturing, host_bytes
+from rlwatch.responses.run_state import RunState
+
+SHARE = 0.02
+"""Of the time of a step that snapshots may take on average."""
+
+MIN_PERIOD, MAX_PERIOD = 5, 1000
+"""Rows from one snapshot to the next. More often buys nothing: the target lies a detector's lag in the past anyway."""
+
+MOST = 16
+"""Snapshots kept at most, however small: with their spacing they reach back as far as anybody wants to go."""
+
+
+class Snapshot:
+    """The state of a run at one row.
+
+    Attributes:
+        row, step: when: the row whose signals are measured on these weights, and the loop's own count then.
+        pristine: taken before the first update that we saw: healthy without proof.
+        doubted: the run failed again soon after it went back to this one.
+        applied: remedies applied up to then.
+    """
+
+    __slots__ = ("applied", "buffers", "doubted", "nbytes", "pristine", "row", "step", "trees")
+
+    def __init__(self, row: int, step: int, buffers: HostBuffers, *, pristine: bool, applied: int) -> None:
+        self.row, self.step = row, step
+        self.pristine, self.applied = pristine, applied
+        self.doubted = False
+        self.buffers = buffers
+        self.nbytes = 0
+        self.trees: dict[str, Any] = {}
+
+
+class Snapshots:
+    """Takes snapshots now and then, keeps those worth keeping, and puts one back.
+
+    When memory is full the least useful one makes room: first those known to be bad, then those whose neighbours in
+    time stand in for them, so that the ages kept are spaced roughly by powers of two. Never given up are the newest
+    that is proven healthy and the oldest that waits for its proof: at any time there is one to go back to.
+
+    Args:
+        state: what to copy.
+        memory: bytes of host memory at most.
+        every: rows from one snapshot to the next; None: as often as `SHARE` of the time allows.
+    """
+
+    def __init__(self, state: RunState, memory: int, every: int | None = None) -> None:
+        self.state = state
+        self.memory = memory
+        self.every = every
+        self.kept: list[Snapshot] = []
+        self.taken = 0
+        self.cost = 0.0
+        self.spent = 0.0
+        self.too_big = 0
+        self._copier = Copier()
+        self._free: list[HostBuffers] = []
+        self._last_row: int | None = None
+        self._last_time = 0.0
+        self._steps: deque[float] = deque(maxlen=32)
+
+    # When
+
+    def tick(self) -> None:
+        """A step has passed: its time tells how often a snapshot is cheap."""
+        now = time.perf_counter()
+        if self._last_time:
+            self._steps.append(now - self._last_time)
+        self._last_time = now
+
+    @property
+    def period(self) -> int:
+        """Rows from one snapshot to the next: such that the last one's cost is `SHARE` of the median step's time."""
+        if self.every is not None:
+            return self.every
+        step = statistics.median(self._steps) if self._steps else 0.0
+        cost = max(self.cost, self._copier.seconds())
+        rows = math.ceil(cost / (SHARE * step)) if step else MAX_PERIOD
+        return max(MIN_PERIOD, min(MAX_PERIOD, rows))
+
+    def due(self, row: int) -> bool:
+        """Whether a snapshot should be taken at this row."""
+        if self.too_big:
+            return False
+        return self._last_row is None or row - self._last_row >= self.period
+
+    # Taking
+
+    def take(self, row: int, step: int, health: Health, *, applied: int = 0) -> Snapshot | None:
+        """Copy the state as it is now; None when there is no room for it now, or no way to copy it.
+
+        Nothing waits for an accelerator. Call `settle` before anything but the optimizer changes what was copied.
+        """
+        if capturing():
+            return None
+        begun = time.perf_counter()
+        self._last_row = row
+        trees, items = self.state.read()
+        nbytes = host_bytes(items)
+        if not self._make_room(nbytes, health):
+            return None
+        buffers = self._free.pop() if self._free else HostBuffers()
+        snapshot = Snapshot(row, step, buffers, pristine=not self.taken, applied=applied)
+        self._copier.copy(items, buffers)
+        snapshot.trees, snapshot.nbytes = trees, nbytes
+        self.kept.append(snapshot)
+        self.taken += 1
+        self.cost = time.perf_counter() - begun
+        self.spent += self.cost
+        self._last_time += self.cost  # the step's own time is without it
+        return snapshot
+
+    def settle(self) -> None:
+        """Before the weights change: the accelerator finishes copying first; the host does not wait."""
+        self._copier.settle()
+
+    def _make_room(self, nbytes: int, health: Health) -> bool:
+        if nbytes > self.memory:
+            self.too_big = nbytes
+            return False
+        while len(self.kept) >= MOST or nbytes + sum(kept.nbytes for kept in self.kept) > self.memory:
+            victim = self._victim(health)
+            if victim is None:
+                return False
+            self._drop(victim)
+        return True
+
+    def _victim(self, health: Health) -> Snapshot | None:
+        needed = {id(snapshot) for snapshot in (*self.healthy(health)[:1], *self._hope(health))}
+        free = [snapshot for snapshot in self.kept if id(snapshot) not in needed]
+        bad = [s for s in free if self.standing(s, health) in (Standing.POISONED, Standing.SUSPECT)]
+        if bad or not free:
+            return bad[0] if bad else None
+        rows = [snapshot.row for snapshot in self.kept]
+        index = least_useful(rows, health.row, [self.kept.index(snapshot) for snapshot in free])
+        return self.kept[index]
+
+    def _hope(self, health: Health) -> list[Snapshot]:
+        """The oldest that may yet prove healthy."""
+        return [s for s in self.kept if self.standing(s, health) is Standing.UNPROVEN][:1]
+
+    def _drop(self, snapshot: Snapshot) -> None:
+        self.kept.remove(snapshot)
+        self._free = [snapshot.buffers]  # one spare set: the next snapshot goes into it
+
+    # Going back
+
+    def standing(self, snapshot: Snapshot, health: Health) -> Standing:
+        """What is known of a snapshot; the state that the run began with is healthy."""
+        return Standing.HEALTHY if snapshot.pristine else health.standing(snapshot.row)
+
+    def healthy(self, health: Health) -> list[Snapshot]:
+        """Those proven healthy, newest first."""
+        return [s for s in reversed(self.kept) if self.standing(s, health) is Standing.HEALTHY]
+
+    def restore(self, snapshot: Snapshot, leave: Sequence[str] = ()) -> None:
+        """Put a snapshot back, all but the parts in `leave`, and forget those taken after it.
+
+        Raises:
+            StateError: it does not fit the live objects any more; nothing has been changed.
+        """
+        self.settle()
+        self.state.restore(snapshot.trees, snapshot.buffers.copies, leave)
+        for later in [other for other in self.kept if other.row > snapshot.row]:
+            self._drop(later)
+        self._last_time = 0.0
+
+    def restore_part(self, snapshot: Snapshot, name: str) -> None:
+        """Put one part back."""
+        others = [part.name for part in self.state.parts if part.name != name]
+        self.state.restore(snapshot.trees, snapshot.buffers.copies, others)
+
+
+def least_useful(rows: Sequence[int], now: int, free: Sequence[int]) -> int:
+    """Which of `free` (indices into `rows`, ascending) leaves the smallest gap for its age when it goes."""
+
+    def gap(index: int) -> float:
+        before = rows[index - 1] if index else rows[index] - (rows[-1] - rows[0] + 1)
+        after = rows[index + 1] if index + 1 < len(rows) else now + 1
+        return (after - before) / (now - rows[index] + 1)
+
+    return min(free, key=gap)

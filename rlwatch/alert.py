@@ -92,10 +92,12 @@ class Verdict:
     poisoned: bool = False
     note: str = ""
 
-    def settle(self, action: Action, note: str) -> None:
+    def settle(self, action: Action, note: str, *, poisoned: bool | None = None) -> None:
         """Called by who carries it out, before the loop looks: where ranks agreed on more, or going back is no use."""
         object.__setattr__(self, "action", action)
         object.__setattr__(self, "note", note)
+        if poisoned is not None:
+            object.__setattr__(self, "poisoned", poisoned)
 
     @property
     def skip(self) -> bool:

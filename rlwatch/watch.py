@@ -197,7 +197,9 @@ class Watch:
         if self.settings.on_critical == "rollback":
             from rlwatch.adapters.torch_rollback import rollback_for
 
-            guard.rollback = rollback_for(self, model, guard.optimizers, scheduler, guard.scaler, **rollback)
+            guard.rollback = rollback_for(
+                self, model, guard.optimizers, scheduler, guard.scaler, council=guard.council, **rollback
+            )
         return guard
 
     # For whoever carries out what a verdict asks for

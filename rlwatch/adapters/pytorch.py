@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from rlwatch.alert import Action, Verdict
 from rlwatch.guest import Guest, logger
+from rlwatch.responses.council import Council, settle_together
 from rlwatch.responses.decision import NOBODY
 from rlwatch.responses.gradient_check import GradientCheck
-from rlwatch.responses.skip import parameters, withhold
+from rlwatch.responses.skip import gradients, nonfinite, parameters, withhold
 
 if TYPE_CHECKING:
     from rlwatch.responses.rollback import Rollback
@@ -52,10 +53,12 @@ class Guard:
     Each optimizer is checked by itself. What it computes inside a closure (LBFGS) is not seen. A step
     recorded into a CUDA graph is not checked. The check reads every gradient once, as `clip_grad_norm_` does.
 
-    With several processes, make the guard on every rank. DDP gives all ranks the same gradients, so that they
-    withhold the same steps; under FSDP each looks at its own shard, so clip the norm over all ranks first.
-    Verdicts may differ between ranks: non-finite steps are then left to the check of the gradients, and a
-    skip for another reason is not applied, since copies of the weights would drift apart.
+    With several processes, make the guard on every rank and call `step` on each at every step: it takes one
+    reduction of a few integers between the hosts, and then all ranks do the same. A non-finite loss or gradient on
+    one of them withholds the update of all (on an accelerator, where the host does not wait for the gradients, this
+    holds for what the ranks share: DDP's gradients, or a norm clipped over all FSDP shards), and the strongest action
+    that one asks for is everyone's. Where rlwatch is missing on a rank, or a rank has died, nothing is acted on but
+    that check of the gradients.
 
     With `on_critical="rollback"` a critical alert takes the run back to its last healthy state, changes something
     (`rlwatch.responses.remedy`) and lets it go on, with the next batch: `step` returns True, the loop's `continue` does
@@ -79,6 +82,7 @@ class Guard:
             that every optimizer skips exactly; "off" leaves everything to the verdicts.
         guest: where failures of the guard itself are noted. It never raises into the loop: it stands aside.
         rollback: what goes back (`rlwatch.adapters.torch_rollback`); without it, a verdict to roll back halts.
+        council: the ranks, which all do the same.
 
     Attributes:
         rollback: takes the snapshots and goes back; None unless `on_critical="rollback"`.
@@ -99,6 +103,7 @@ class Guard:
         nonfinite: Nonfinite = "auto",
         guest: Guest | None = None,
         rollback: Rollback | None = None,
+        council: Council | None = None,
     ) -> None:
         if nonfinite not in ("auto", "wait", "off"):
             raise ValueError(f"nonfinite must be 'auto', 'wait' or 'off', got {nonfinite!r}")
@@ -110,6 +115,7 @@ class Guard:
         self.skipped = 0
         self.consecutive = 0
         self.rollback = rollback
+        self.council = council or Council()
         self._guest = guest or Guest()
         self._checks: list[GradientCheck] = []
         if nonfinite != "off" and self.scaler is None:
@@ -132,6 +138,12 @@ class Guard:
             accelerator a poisoned verdict gives False: it comes late, and the check of the gradients withheld
             that update when it was due.
         """
+        due = self._due(verdict)
+        if self.council.meet():
+            poisoned = verdict.skip and verdict.poisoned
+            poisoned = poisoned or self._guarded("the check of gradients", self._bad_gradients)
+            broken = self._guest.off(_PART) or (verdict.rollback and self.rollback is None)
+            due = settle_together(verdict, self.council, poisoned=poisoned, broken=broken, due=due)
         withheld = False
         if not self._guest.off(_PART):
             try:
@@ -140,19 +152,42 @@ class Guard:
                 self._guest.failed(_PART, error)
         if verdict.rollback and not withheld:
             verdict.settle(Action.HALT, verdict.note or NOBODY)
-        elif not (withheld or verdict.critical or verdict.poisoned):
-            self._let_through(verdict)
+        if self.rollback is not None and not withheld:
+            self._let_through(self.rollback, verdict, due)
         return withheld
 
-    def _let_through(self, verdict: Verdict) -> None:
-        """The update comes next: the place for a snapshot, and for clipping that a remedy asked for."""
-        part = "snapshots"
-        if self.rollback is None or self._guest.off(part):
-            return
+    def _due(self, verdict: Verdict) -> bool:
+        """Whether this is a step to take a snapshot at."""
+        if self.rollback is None or verdict.critical or verdict.poisoned:
+            return False
+        return self.rollback.snapshots.due(self.rollback.watch.rows - 1)
+
+    def _bad_gradients(self) -> bool:
+        """Whether a gradient that the host can look at without waiting holds a NaN or an infinity."""
+        if self.nonfinite == "off" or self.scaler is not None:
+            return False
+        grads = [grad for each in self.optimizers for grad in gradients(each)]
+        if self.nonfinite != "wait":
+            grads = [grad for grad in grads if grad.device.type == "cpu"]
+        return any(bool(flag) for flag in nonfinite(grads))
+
+    def _guarded(self, part: str, ours: Callable[[], bool]) -> bool:
         try:
-            self.rollback.after(verdict)
+            return not self._guest.off(part) and ours()
         except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
             self._guest.failed(part, error)
+            return False
+
+    def _let_through(self, rollback: Rollback, verdict: Verdict, due: bool) -> None:
+        """The update comes next: the place for a snapshot, and for clipping that a remedy asked for."""
+        rollback.snapshots.tick()
+        try:
+            if due:
+                rollback.observe(rollback.watch.rows - 1, verdict.step)
+            if rollback.clip is not None:
+                rollback.clip.apply()
+        except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
+            self._guest.failed("snapshots", error)
 
     def remove(self) -> None:
         """Take the hooks off the optimizers; verdicts are still acted on."""
@@ -182,9 +217,6 @@ class Guard:
             if not self._checks:
                 self.consecutive = 0
             return False
-        if not verdict.poisoned and _several_ranks():
-            self._guest.complain(_PART, "a skip is not applied: several ranks might not agree on it")
-            return False
         self._drop_gradients()
         if self.scaler is not None:
             with suppress(AssertionError):  # it saw no gradient this time, so it has nothing to clear
@@ -196,8 +228,7 @@ class Guard:
         """Whether a non-finite update is better left to the check of the gradients (or to the scaler)."""
         if not self._checks and self.scaler is None:
             return False
-        on_accelerator = any(p.device.type != "cpu" for each in self.optimizers for p in parameters(each))
-        return on_accelerator or _several_ranks()
+        return any(p.device.type != "cpu" for each in self.optimizers for p in parameters(each))
 
     def _drop_gradients(self) -> None:
         for each in self.optimizers:
@@ -236,9 +267,3 @@ def _as_list(optimizer: Any) -> list[Any]:
     if optimizer is None:
         return []
     return list(optimizer) if isinstance(optimizer, Sequence) else [optimizer]
-
-
-def _several_ranks() -> bool:
-    import torch.distributed as dist
-
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

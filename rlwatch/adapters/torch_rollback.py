@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rlwatch.ranks import Ranks
 from rlwatch.responses.clip import OwnClip
+from rlwatch.responses.council import Council
 from rlwatch.responses.levers import Levers
 from rlwatch.responses.memory import memory_limit
 from rlwatch.responses.rollback import Rollback
@@ -29,7 +29,7 @@ def rollback_for(
     budget: int | None = None,
     snapshot_every: int | None = None,
     snapshot_memory: int | float | str | None = None,
-    ranks: Ranks | None = None,
+    council: Council | None = None,
 ) -> Rollback:
     """What takes this run back.
 
@@ -49,7 +49,7 @@ def rollback_for(
         budget: rollbacks at most.
         snapshot_every: rows from one snapshot to the next.
         snapshot_memory: bytes, "2GB", or a share of the memory that is free now.
-        ranks: who decides together; must have met.
+        council: the ranks, which all do the same; None: this process is alone.
 
     Raises:
         ValueError: a knob, a remedy or a size cannot be used.
@@ -71,7 +71,7 @@ def rollback_for(
         every=snapshot_every or settings.snapshot_every,
         budget=settings.rollback_budget if budget is None else budget,
         remedies=remedies,
-        ranks=ranks,
+        council=council,
         clip=clip,
     )
     rollback.settle_before(optimizers)

@@ -6,18 +6,27 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rlwatch.ranks import Ranks
+from rlwatch.responses.council import Council
 from rlwatch.responses.health import Health, Standing
 from rlwatch.responses.host import Copier, HostBuffers, capturing, host_bytes
 from rlwatch.responses.run_state import RunState
+from rlwatch.responses.tree import Item
+
+Judgement = Mapping[int, Standing]
+"""What is known of the states at some rows."""
 
 SHARE = 0.02
 """Of the time of a step that snapshots may take on average."""
 
 MIN_PERIOD, MAX_PERIOD = 5, 1000
 """Rows from one snapshot to the next. More often buys nothing: the target lies a detector's lag in the past anyway."""
+
+WORST = [Standing.HEALTHY, Standing.UNPROVEN, Standing.SUSPECT, Standing.POISONED]
+"""Standings, the worst last."""
 
 MOST = 16
 """Snapshots kept at most, however small: with their spacing they reach back as far as anybody wants to go."""
@@ -31,17 +40,17 @@ class Snapshot:
         pristine: taken before the first update that we saw: healthy without proof.
         doubted: the run failed again soon after it went back to this one.
         applied: remedies applied up to then.
+        share: of the memory that snapshots may take, on the rank that has least.
     """
 
-    __slots__ = ("applied", "buffers", "doubted", "nbytes", "pristine", "row", "step", "trees")
+    __slots__ = ("applied", "buffers", "doubted", "pristine", "row", "share", "step", "trees")
 
-    def __init__(self, row: int, step: int, buffers: HostBuffers, *, pristine: bool, applied: int) -> None:
+    def __init__(self, row: int, step: int, buffers: HostBuffers, trees: dict[str, Any]) -> None:
         self.row, self.step = row, step
-        self.pristine, self.applied = pristine, applied
-        self.doubted = False
-        self.buffers = buffers
-        self.nbytes = 0
-        self.trees: dict[str, Any] = {}
+        self.buffers, self.trees = buffers, trees
+        self.pristine = self.doubted = False
+        self.applied = 0
+        self.share = 0.0
 
 
 class Snapshots:
@@ -55,17 +64,23 @@ class Snapshots:
         state: what to copy.
         memory: bytes of host memory at most.
         every: rows from one snapshot to the next; None: as often as `SHARE` of the time allows.
+        health: of the run on this rank.
+        council: the ranks; all of them take, keep and drop the same snapshots.
     """
 
-    def __init__(self, state: RunState, memory: int, every: int | None = None) -> None:
+    def __init__(
+        self, state: RunState, memory: int, health: Health, *, every: int | None = None, council: Council | None = None
+    ) -> None:
         self.state = state
+        self.health = health
+        self.council = council or Council(Ranks())
         self.memory = memory
         self.every = every
         self.kept: list[Snapshot] = []
         self.taken = 0
         self.cost = 0.0
         self.spent = 0.0
-        self.too_big = 0
+        self.needed = 0
         self._copier = Copier()
         self._free: list[HostBuffers] = []
         self._last_row: int | None = None
@@ -93,29 +108,38 @@ class Snapshots:
 
     def due(self, row: int) -> bool:
         """Whether a snapshot should be taken at this row."""
-        if self.too_big:
-            return False
         return self._last_row is None or row - self._last_row >= self.period
 
     # Taking
 
-    def take(self, row: int, step: int, health: Health, *, applied: int = 0) -> Snapshot | None:
-        """Copy the state as it is now; None when there is no room for it now, or no way to copy it.
+    def take(self, row: int, step: int, *, applied: int = 0) -> Snapshot | None:
+        """Copy the state as it is now; None when there is no room for it now, or no way to copy it. Every rank comes.
 
         Nothing waits for an accelerator. Call `settle` before anything but the optimizer changes what was copied.
+
+        Raises:
+            StateError, RuntimeError: a part cannot give its state, or memory is out.
         """
-        if capturing():
-            return None
         begun = time.perf_counter()
         self._last_row = row
-        trees, items = self.state.read()
-        nbytes = host_bytes(items)
-        if not self._make_room(nbytes, health):
+        trees: dict[str, Any] = {}
+        items: list[Item] = []
+        share, failure = math.inf, None
+        try:
+            if not capturing():
+                trees, items = self.state.read()
+                self.needed = host_bytes(items)
+                share = self.needed / self.memory if self.memory else math.inf
+        except Exception as error:  # noqa: BLE001 - raised below, when the other ranks know
+            failure = error
+        share, judged = self._with_the_others(share)
+        if failure is not None:
+            raise failure
+        if not self._make_room(share, judged):
             return None
-        buffers = self._free.pop() if self._free else HostBuffers()
-        snapshot = Snapshot(row, step, buffers, pristine=not self.taken, applied=applied)
-        self._copier.copy(items, buffers)
-        snapshot.trees, snapshot.nbytes = trees, nbytes
+        snapshot = Snapshot(row, step, self._free.pop() if self._free else HostBuffers(), trees)
+        self._copier.copy(items, snapshot.buffers)
+        snapshot.pristine, snapshot.applied, snapshot.share = not self.taken, applied, share
         self.kept.append(snapshot)
         self.taken += 1
         self.cost = time.perf_counter() - begun
@@ -127,30 +151,41 @@ class Snapshots:
         """Before the weights change: the accelerator finishes copying first; the host does not wait."""
         self._copier.settle()
 
-    def _make_room(self, nbytes: int, health: Health) -> bool:
-        if nbytes > self.memory:
-            self.too_big = nbytes
+    @property
+    def too_big(self) -> bool:
+        """Whether not even one fits."""
+        return self.needed > self.memory
+
+    def _with_the_others(self, share: float) -> tuple[float, Judgement]:
+        """The largest share of memory, and the worst standing of each snapshot, over the ranks."""
+        mine = {snapshot.row: self.standing(snapshot) for snapshot in self.kept}
+        everybody = self.council.gather((share, mine))
+        worst = {
+            row: max((judged.get(row, standing) for _, judged in everybody), key=WORST.index)
+            for row, standing in mine.items()
+        }
+        return max(each for each, _ in everybody), worst
+
+    def _make_room(self, share: float, judged: Judgement) -> bool:
+        if share > 1.0:
             return False
-        while len(self.kept) >= MOST or nbytes + sum(kept.nbytes for kept in self.kept) > self.memory:
-            victim = self._victim(health)
+        while len(self.kept) >= MOST or share + sum(kept.share for kept in self.kept) > 1.0:
+            victim = self._victim(judged)
             if victim is None:
                 return False
             self._drop(victim)
         return True
 
-    def _victim(self, health: Health) -> Snapshot | None:
-        needed = {id(snapshot) for snapshot in (*self.healthy(health)[:1], *self._hope(health))}
-        free = [snapshot for snapshot in self.kept if id(snapshot) not in needed]
-        bad = [s for s in free if self.standing(s, health) in (Standing.POISONED, Standing.SUSPECT)]
+    def _victim(self, judged: Judgement) -> Snapshot | None:
+        healthy = [s for s in self.kept if judged[s.row] is Standing.HEALTHY]
+        waiting = [s for s in self.kept if judged[s.row] is Standing.UNPROVEN]
+        needed = {s.row for s in (*healthy[-1:], *waiting[:1])}
+        free = [s for s in self.kept if s.row not in needed]
+        bad = [s for s in free if judged[s.row] in (Standing.POISONED, Standing.SUSPECT)]
         if bad or not free:
             return bad[0] if bad else None
         rows = [snapshot.row for snapshot in self.kept]
-        index = least_useful(rows, health.row, [self.kept.index(snapshot) for snapshot in free])
-        return self.kept[index]
-
-    def _hope(self, health: Health) -> list[Snapshot]:
-        """The oldest that may yet prove healthy."""
-        return [s for s in self.kept if self.standing(s, health) is Standing.UNPROVEN][:1]
+        return self.kept[least_useful(rows, [self.kept.index(snapshot) for snapshot in free])]
 
     def _drop(self, snapshot: Snapshot) -> None:
         self.kept.remove(snapshot)
@@ -158,13 +193,13 @@ class Snapshots:
 
     # Going back
 
-    def standing(self, snapshot: Snapshot, health: Health) -> Standing:
+    def standing(self, snapshot: Snapshot) -> Standing:
         """What is known of a snapshot; the state that the run began with is healthy."""
-        return Standing.HEALTHY if snapshot.pristine else health.standing(snapshot.row)
+        return Standing.HEALTHY if snapshot.pristine else self.health.standing(snapshot.row)
 
-    def healthy(self, health: Health) -> list[Snapshot]:
+    def healthy(self) -> list[Snapshot]:
         """Those proven healthy, newest first."""
-        return [s for s in reversed(self.kept) if self.standing(s, health) is Standing.HEALTHY]
+        return [s for s in reversed(self.kept) if self.standing(s) is Standing.HEALTHY]
 
     def restore(self, snapshot: Snapshot, leave: Sequence[str] = ()) -> None:
         """Put a snapshot back, all but the parts in `leave`, and forget those taken after it.
@@ -184,12 +219,13 @@ class Snapshots:
         self.state.restore(snapshot.trees, snapshot.buffers.copies, others)
 
 
-def least_useful(rows: Sequence[int], now: int, free: Sequence[int]) -> int:
+def least_useful(rows: Sequence[int], free: Sequence[int]) -> int:
     """Which of `free` (indices into `rows`, ascending) leaves the smallest gap for its age when it goes."""
+    now = rows[-1] + 1
 
     def gap(index: int) -> float:
-        before = rows[index - 1] if index else rows[index] - (rows[-1] - rows[0] + 1)
-        after = rows[index + 1] if index + 1 < len(rows) else now + 1
-        return (after - before) / (now - rows[index] + 1)
+        before = rows[index - 1] if index else 2 * rows[0] - now
+        after = rows[index + 1] if index + 1 < len(rows) else now
+        return (after - before) / (now - rows[index])
 
     return min(free, key=gap)

@@ -115,7 +115,9 @@ def guard_of(watch: Watch, run: Run, **rollback: Any) -> Guard:
     return watch.guard(run.model, run.optimizer, run.scheduler, **given)
 
 
-def train(run: Run, watch: Watch, guard: Guard, steps: Iterable[int], bad: Iterable[int] = (), **signals: Any) -> Verdict:
+def train(
+    run: Run, watch: Watch, guard: Guard, steps: Iterable[int], bad: Iterable[int] = (), **signals: Any
+) -> Verdict:
     """The loop of the documentation; at the steps in `bad` the KL explodes. The last verdict."""
     bad = set(bad)
     verdict = Verdict(-1)

@@ -85,6 +85,9 @@ class WatchSettings(BaseSettings):
     snapshot_every: int | None = Field(
         None, ge=1, description="rows between snapshots; none: as often as 2 % of a step's time allows"
     )
+    stall: bool = Field(True, description="say so when no step comes for far longer than usual, with all stacks")
+    stall_times: float = Field(10.0, gt=1, description="times the usual step without a step that are a stall")
+    stall_seconds: float = Field(60.0, gt=0, description="seconds without a step below which it is none")
     strict: bool = Field(False, description="raise on bad input and on rlwatch's own errors (for tests)")
     sync: bool = Field(False, description="wait for accelerator values, so that they are judged at their own step")
     record: bool = Field(True, description="write the run folder")

@@ -8,6 +8,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 from rlwatch.alert import Alert, Verdict
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from rlwatch.adapters.pytorch import Guard
     from rlwatch.responses.health import Health
     from rlwatch.sinks.base import Sink
+    from rlwatch.stall import StallWatch
 
 MAX_ALERTS = 1000
 """Alerts kept in memory; all of them are in the run folder."""
@@ -65,6 +67,7 @@ class Watch:
         self._decide = Decision(self.settings)
         self._health: Health | None = None
         self._settling = 0
+        self._stall: StallWatch | None = None
         self.events: deque[dict[str, Any]] = deque(maxlen=MAX_ALERTS)
         self._started = 0.0
         self._closed = False
@@ -98,6 +101,8 @@ class Watch:
         if not self._started:
             self._start()
         observation, pending = self._intake.observe(metrics, signals, step)
+        if self._stall is not None:
+            self._stall.beat(observation.step)
         if pending is None and not self._waiting:
             verdict = self._judge(observation)
         else:
@@ -133,7 +138,15 @@ class Watch:
             from rlwatch.sinks import open_sinks
 
             self._sinks = open_sinks(self.settings, self._guest)
+        if self.settings.stall and (self.settings.record or self.settings.console):
+            from rlwatch.stall import stall_watch_of
+
+            self._stall = stall_watch_of(self)
         self._tell("start", self._run_info())
+
+    def pause(self) -> AbstractContextManager[None]:
+        """A time in which no step will come, and that is no stall: `with watch.pause(): evaluate(model)`."""
+        return nullcontext() if self._stall is None else self._stall.pause()
 
     def _run_info(self) -> dict[str, Any]:
         from rlwatch import __version__
@@ -285,6 +298,8 @@ class Watch:
         """Judge the rows that still wait, write everything out and print the summary; further calls do nothing."""
         if self._closed:
             return
+        if self._stall is not None:
+            self._stall.stop()
         try:
             for observation in self._waiting.arrived(wait=True):
                 self._judge(observation)

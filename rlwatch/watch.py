@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 import time
 import weakref
@@ -20,13 +21,14 @@ from rlwatch.guest import Guest
 from rlwatch.intake import Intake
 from rlwatch.observation import Observation
 from rlwatch.responses.decision import SETTLE, Decision
+from rlwatch.responses.health import Health
 from rlwatch.waiting import Waiting
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rlwatch.adapters.pytorch import Guard
-    from rlwatch.responses.health import Health
+    from rlwatch.responses.checkpoints import CheckpointTags
     from rlwatch.sinks.base import Sink
     from rlwatch.stall import StallWatch
 
@@ -65,9 +67,10 @@ class Watch:
         self._sinks: list[Sink] = []
         self._waiting = Waiting(self._intake, self.settings.sync)
         self._decide = Decision(self.settings)
-        self._health: Health | None = None
+        self.health = Health(self._team.detectors)
         self._settling = 0
         self._stall: StallWatch | None = None
+        self._tags: CheckpointTags | None = None
         self.events: deque[dict[str, Any]] = deque(maxlen=MAX_ALERTS)
         self._started = 0.0
         self._closed = False
@@ -118,8 +121,9 @@ class Watch:
         poisoned = observation.poisoned
         action, note = self._decide(alerts, poisoned)
         verdict = Verdict(observation.step, tuple(alerts), action, poisoned, note)
-        if self._health is not None:
-            self._health.judged(observation.row, alerts)
+        self.health.judged(observation.row, alerts)
+        if self._tags is not None:
+            self._tags.update(now=bool(alerts))
         for alert in alerts:
             self.alerts.append(alert)
             count = self.counts.setdefault(alert.detector, {})
@@ -217,14 +221,22 @@ class Watch:
 
     # For whoever carries out what a verdict asks for
 
-    @property
-    def health(self) -> Health:
-        """Which rows of the past were healthy, as far as is known; kept from the first time this is asked."""
-        if self._health is None:
-            from rlwatch.responses.health import Health
+    def saved(self, path: str | os.PathLike[str], step: int | None = None) -> None:
+        """Say that a checkpoint of the present weights was written to `path`, a folder or a file.
 
-            self._health = Health(self._team.detectors)
-        return self._health
+        A file beside it, `rlwatch_health.json`, tells from then on whether it is healthy, suspect or poisoned:
+        `rlwatch checkpoints DIR` lists them. Does nothing on other ranks than the main one, and never raises.
+        """
+        if not self.settings.main_process or self._guest.off("Watch.saved"):
+            return
+        try:
+            if self._tags is None:
+                from rlwatch.responses.checkpoints import CheckpointTags
+
+                self._tags = CheckpointTags(self.health, self.complain)
+            self._tags.saved(path, self.step if step is None else step, self.rows)
+        except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
+            self._guest.failed("Watch.saved", error)
 
     def promise_rollback(self) -> None:
         """Somebody carries out rollbacks: without, `on_critical="rollback"` halts instead."""
@@ -303,6 +315,8 @@ class Watch:
         try:
             for observation in self._waiting.arrived(wait=True):
                 self._judge(observation)
+            if self._tags is not None:
+                self._tags.close()
             if self._started:
                 self._tell("close", self._summary())
         except Exception as error:  # noqa: BLE001 - a guest never raises into the loop

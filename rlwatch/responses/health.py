@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -17,6 +17,9 @@ ONSET = "rows_since_onset"
 
 MAX_TRACES = 256
 
+LOOK = 4
+"""Rows from one look at quiet detectors to the next."""
+
 
 class Standing(StrEnum):
     """What is known of the state that a run had at some row."""
@@ -29,12 +32,16 @@ class Standing(StrEnum):
 
 @dataclass(slots=True)
 class Trace:
-    """A trouble: the rows from its onset to its end (None while it lasts) belong to it."""
+    """A trouble: the rows from its onset to its end (None while it lasts) belong to it.
+
+    `told` is the row of its alert and `step` the step; None where it came back within its cool-down and was not told.
+    """
 
     detector: str
     severity: Severity
     onset: int
     told: int
+    step: int | None = None
     end: int | None = None
 
     def covers(self, row: int) -> bool:
@@ -42,7 +49,8 @@ class Trace:
         return self.onset <= row and (self.end is None or row <= self.end)
 
     def __str__(self) -> str:
-        return f"{self.detector} ({self.severity.value}) at row {self.told}, traced to row {self.onset}"
+        when = "that came back" if self.step is None else f"at step {self.step}"
+        return f"{self.detector} ({self.severity.value}) {when}, traced back {self.told - self.onset} rows"
 
 
 class Health:
@@ -64,34 +72,44 @@ class Health:
 
     def __init__(self, detectors: Mapping[str, Detector]) -> None:
         self._detectors = detectors
-        self._traces: list[Trace] = []
+        self._open: list[Trace] = []
+        self._ended: list[Trace] = []
         self._since = 0
         self.row = -1
         self.lag = max((detector.lag for detector in detectors.values()), default=0)
 
-    def judged(self, row: int, alerts: Iterable[Alert]) -> None:
+    def judged(self, row: int, alerts: Sequence[Alert]) -> None:
         """A row was judged, with these alerts."""
         self.row = row
         for alert in alerts:
-            self._traces.append(Trace(alert.detector, alert.severity, self._onset(row, alert), row))
-        del self._traces[:-MAX_TRACES]
-        for name, detector in self._detectors.items():
-            open_traces = [t for t in self._traces if t.detector == name and t.end is None] if self._traces else []
-            if detector.trouble is None:
-                for trace in open_traces:
-                    trace.end = row
-            elif not open_traces:  # a trouble that came back within its cool-down and is not told again
-                self._traces.append(Trace(name, detector.trouble, max(self._since, row - detector.lag), row))
+            onset = self._onset(row, alert)
+            self._open.append(Trace(alert.detector, alert.severity, onset, row, alert.step))
+        if self._open or row % LOOK == 0:
+            self._look(row)
+
+    def _look(self, row: int) -> None:
+        """End the troubles that are over; begin those that a cool-down keeps quiet."""
+        lasting = {name: found for name, one in self._detectors.items() if (found := one.trouble) is not None}
+        for trace in self._open:
+            if trace.detector not in lasting:
+                trace.end = row
+        self._ended += [trace for trace in self._open if trace.end is not None]
+        del self._ended[:-MAX_TRACES]
+        self._open = [trace for trace in self._open if trace.end is None]
+        for name, severity in lasting.items():
+            if all(trace.detector != name for trace in self._open):
+                onset = max(self._since, row - self._detectors[name].lag)
+                self._open.append(Trace(name, severity, onset, row))
 
     def _onset(self, row: int, alert: Alert) -> int:
         known = alert.evidence.get(ONSET)
         lag = known if isinstance(known, int) else self.lag_of(alert.detector)
-        earlier = [trace.onset for trace in self._traces if trace.detector == alert.detector and trace.end is None]
+        earlier = [trace.onset for trace in self._open if trace.detector == alert.detector]
         return min([max(self._since, row - lag), *earlier])
 
     def standing(self, row: int) -> Standing:
         """What is known of the state at this row."""
-        traces = [trace for trace in self._traces if trace.covers(row)]
+        traces = self._covering(row)
         if any(trace.severity is Severity.CRITICAL for trace in traces):
             return Standing.POISONED
         if traces:
@@ -100,7 +118,10 @@ class Health:
 
     def reason(self, row: int) -> str:
         """The troubles behind a standing, in words; "" for none."""
-        return "; ".join(str(trace) for trace in self._traces if trace.covers(row))
+        return "; ".join(dict.fromkeys(map(str, self._covering(row))))
+
+    def _covering(self, row: int) -> list[Trace]:
+        return [trace for trace in (*self._ended, *self._open) if trace.covers(row)]
 
     def lag_of(self, detector: str) -> int:
         """The rows by which a detector may speak late."""
@@ -109,7 +130,8 @@ class Health:
 
     def went_back(self) -> None:
         """The run has gone back to an older state: open troubles ended, and no later one is traced to before now."""
-        for trace in self._traces:
-            if trace.end is None:
-                trace.end = self.row
+        for trace in self._open:
+            trace.end = self.row
+        self._ended += self._open
+        self._open = []
         self._since = self.row + 1

@@ -35,7 +35,7 @@ class Stateful:
             self._get, self._set = (lambda: bits.state), (lambda state: setattr(bits, "state", state))
         else:
             raise StateError(
-                f"state {name!r} has neither state_dict and load_state_dict nor get_state and set_state: "
+                f"{name!r} has neither state_dict and load_state_dict nor get_state and set_state: "
                 "give a pair of functions (get, set)"
             )
 

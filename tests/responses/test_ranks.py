@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
-
-Scenario = Callable[[int], dict[str, Any]]
-
-DEADLINE_S = 120
+from support_ranks import ranks
+from support_rollback import quiet_watch
 
 
 def loop(
@@ -31,8 +27,6 @@ def loop(
     **settings: Any,
 ) -> dict[str, Any]:
     """A data-parallel loop; on rank 1 alone the KL explodes in rows `bad[0]:bad[1]`, or the loss is NaN at `nan`."""
-    from support_rollback import quiet_watch
-
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
@@ -78,17 +72,6 @@ def loop(
     }
 
 
-SCENARIOS: dict[str, Scenario] = {
-    "lone_critical": lambda rank: loop(rank, bad=(1, 60, 63)),
-    "lone_nan": lambda rank: loop(rank, 20, nan=10),
-    "no_state": lambda rank: loop(rank, 90, bad=(1, 60, 63), snapshot_memory=1),
-    "broken": lambda rank: loop(rank, bad=(0, 60, 63), broken=True),
-    "slow": lambda rank: loop(rank, 70, bad=(1, 60, 63), slow=62),
-    "absent": lambda rank: absent(rank),
-    "dies": lambda rank: loop(rank, 30, dies=10),
-}
-
-
 def absent(rank: int) -> dict[str, Any]:
     """Only rank 0 has rlwatch."""
     import rlwatch.ranks
@@ -97,38 +80,10 @@ def absent(rank: int) -> dict[str, Any]:
     return loop(rank, 70, bad=(0, 60, 63), dies=1000) if rank == 0 else {}
 
 
-def process(rank: int, world: int, name: str, folder: str) -> None:
-    """One rank of a scenario."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-    result = SCENARIOS[name](rank)
-    Path(folder, f"{rank}.json").write_text(json.dumps(result))
-    if name not in ("dies", "absent"):
-        dist.destroy_process_group()
-
-
-def ranks(name: str, world: int, folder: Path) -> list[dict[str, Any] | None]:
-    """What each rank says in the end; None for one that died."""
-    context = mp.get_context("spawn" if torch.cuda.is_initialized() else "fork")
-    processes = [context.Process(target=process, args=(rank, world, name, str(folder))) for rank in range(world)]
-    for each in processes:
-        each.start()
-    end = time.monotonic() + DEADLINE_S
-    for each in processes:
-        each.join(max(0.0, end - time.monotonic()))
-    hung = [rank for rank, each in enumerate(processes) if each.is_alive()]
-    for each in processes:
-        if each.is_alive():
-            each.kill()
-    assert not hung
-    files = [folder / f"{rank}.json" for rank in range(world)]
-    return [json.loads(file.read_text()) if file.exists() else None for file in files]
-
-
 @pytest.mark.parametrize("world", [2, 4])
 def test_one_ranks_critical_takes_all_back(world: int, tmp_path: Path) -> None:
     """All go back at the same step to the same state with the same remedy, and stay bit for bit alike."""
-    first, *others = ranks("lone_critical", world, tmp_path)
+    first, *others = ranks(partial(loop, bad=(1, 60, 63)), world, tmp_path)
     assert first is not None
     ((step, to_step, remedies),) = first["went"]
     assert (step, to_step) == (62, 30)
@@ -141,7 +96,7 @@ def test_one_ranks_critical_takes_all_back(world: int, tmp_path: Path) -> None:
 
 def test_a_nan_on_one_rank_is_withheld_on_all(tmp_path: Path) -> None:
     """Each skips that very step, and the weights stay the same everywhere."""
-    one, other = ranks("lone_nan", 2, tmp_path)
+    one, other = ranks(partial(loop, steps=20, nan=10), 2, tmp_path)
     assert one is not None
     assert [told[:2] for told in one["told"]] == [[10, "skip"]]
     assert other is not None
@@ -151,7 +106,7 @@ def test_a_nan_on_one_rank_is_withheld_on_all(tmp_path: Path) -> None:
 
 def test_without_a_state_all_halt_together(tmp_path: Path) -> None:
     """No memory for a snapshot: the critical of one rank stops both, at the same step, with the reason."""
-    one, other = ranks("no_state", 2, tmp_path)
+    one, other = ranks(partial(loop, bad=(1, 60, 63), snapshot_memory=1), 2, tmp_path)
     assert one is not None
     assert other is not None
     assert one["steps"] == other["steps"] == 63
@@ -161,7 +116,7 @@ def test_without_a_state_all_halt_together(tmp_path: Path) -> None:
 
 def test_a_rank_whose_detectors_fail_goes_along(tmp_path: Path) -> None:
     """Its own judgement is gone; it still goes back when the other asks for it."""
-    one, other = ranks("broken", 2, tmp_path)
+    one, other = ranks(partial(loop, bad=(0, 60, 63), broken=True), 2, tmp_path)
     assert one is not None
     assert other is not None
     assert one["went"] == other["went"]
@@ -171,7 +126,7 @@ def test_a_rank_whose_detectors_fail_goes_along(tmp_path: Path) -> None:
 
 def test_a_slow_rank_is_waited_for(tmp_path: Path) -> None:
     """The step is the same although one rank comes a second late."""
-    one, other = ranks("slow", 2, tmp_path)
+    one, other = ranks(partial(loop, steps=70, bad=(1, 60, 63), slow=62), 2, tmp_path)
     assert one is not None
     assert other is not None
     assert one["went"] == other["went"] == [[62, 30, ["learning rate 0.01 -> 0.002"]]]
@@ -179,7 +134,7 @@ def test_a_slow_rank_is_waited_for(tmp_path: Path) -> None:
 
 def test_a_rank_without_rlwatch_hangs_nobody(tmp_path: Path) -> None:
     """The one that has it alerts, and acts on nothing."""
-    one, _ = ranks("absent", 2, tmp_path)
+    one, _ = ranks(absent, 2, tmp_path, end=False)
     assert one is not None
     assert (one["steps"], one["told"], one["went"]) == (70, [], [])
 
@@ -187,6 +142,6 @@ def test_a_rank_without_rlwatch_hangs_nobody(tmp_path: Path) -> None:
 @pytest.mark.parametrize("world", [2, 4])
 def test_a_killed_rank_hangs_nobody(world: int, tmp_path: Path) -> None:
     """The others finish their loop: what becomes of the job is not ours to decide."""
-    results = ranks("dies", world, tmp_path)
+    results = ranks(partial(loop, steps=30, dies=10), world, tmp_path, end=False)
     assert results.pop(1) is None
     assert [result["steps"] for result in results if result is not None] == [30] * (world - 1)

@@ -40,7 +40,7 @@ def loop(width: int, layers: int, batch: int, steps: int) -> str:
         if not guard.step(watch.log(step=step, loss=loss, kl=0.01, entropy=1.0)):
             optimizer.step()
         times.append(time.perf_counter() - begun)
-        if full is None and len(snapshots.kept) == 8:
+        if full is None and len(snapshots.kept) == 10:
             full = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - full if full else 0
     return (

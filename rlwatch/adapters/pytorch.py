@@ -116,6 +116,7 @@ class Guard:
         self.consecutive = 0
         self.rollback = rollback
         self.council = council or Council()
+        self._by_hand = self._wanted = False
         self._guest = guest or Guest()
         self._checks: list[GradientCheck] = []
         if nonfinite != "off" and self.scaler is None:
@@ -160,7 +161,7 @@ class Guard:
         """Whether this is a step to take a snapshot at."""
         if self.rollback is None or verdict.critical or verdict.poisoned:
             return False
-        return self.rollback.snapshots.due(self.rollback.watch.rows - 1)
+        return self.rollback.snapshots.due(self.rollback.watch.rows - (not self._by_hand))
 
     def _bad_gradients(self) -> bool:
         """Whether a gradient that the host can look at without waiting holds a NaN or an infinity."""
@@ -182,10 +183,32 @@ class Guard:
         """The update comes next: the place for a snapshot, and for clipping that a remedy asked for."""
         rollback.snapshots.tick()
         try:
-            if due:
+            rollback.check_rate()
+            if due and self._by_hand:
+                self._wanted = True
+            elif due:
                 rollback.observe(rollback.watch.rows - 1, verdict.step)
             if rollback.clip is not None:
                 rollback.clip.apply()
+        except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
+            self._guest.failed("snapshots", error)
+
+    def snapshot(self) -> None:
+        """Optional, at the top of the loop, before the rollouts: the place where a snapshot that is due is taken.
+
+        Without it, `step` takes them, right before the optimizer's own step, which on an accelerator then waits for the
+        copy. From here the copy runs beside the rollouts, the forward and the backward pass. With several ranks, call
+        it on each.
+        """
+        if self.rollback is None:
+            return
+        first, self._by_hand = not self._by_hand, True
+        if not (self._wanted or first):
+            return
+        self._wanted = False
+        try:
+            self.council.meet()
+            self.rollback.observe(self.rollback.watch.rows, self.rollback.watch.step + 1)
         except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
             self._guest.failed("snapshots", error)
 

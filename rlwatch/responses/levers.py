@@ -120,6 +120,12 @@ class Levers:
                 return float(group["lr"])
         return float(self["lr"]) if "lr" in self else None
 
+    @property
+    def plain_rate(self) -> float | None:
+        """The first group's learning rate where it is a plain number, which can be read at any time."""
+        rates = [group["lr"] for optimizer in self.optimizers for group in optimizer.param_groups]
+        return rates[0] if rates and isinstance(rates[0], float) else None
+
     def scale_learning_rates(self, factor: float) -> None:
         """Multiply every learning rate, now and in all the schedulers' future.
 

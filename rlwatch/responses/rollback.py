@@ -83,6 +83,7 @@ class Rollback:
         self.clip = clip
         self._pharmacy = Pharmacy(remedies)
         self._hooked = False
+        self._rate: float | None = None
         judgement = (lambda: pickle.dumps(watch.state_dict()), lambda saved: watch.go_back(pickle.loads(saved)))
         state = RunState([*parts, Stateful("watch", judgement), Stateful("knobs", (levers.values, levers.put_back))])
         self.snapshots = Snapshots(state, memory, watch.health, every=every, council=self.council)
@@ -185,6 +186,7 @@ class Rollback:
         if context.rewind_random:
             self.snapshots.restore_part(target, RNG)
         self.watch.health.went_back()
+        self._rate = None if self.levers.schedulers else self.levers.plain_rate
         self.history.done.append(
             Rolled(
                 detector=detector,
@@ -204,6 +206,16 @@ class Rollback:
         """The state put back is older than this remedy, and has undone it."""
         context = Context(earlier.detector, earlier.step, earlier.to_step, self.levers, earlier.strength, again=True)
         self._pharmacy.apply(context)
+
+    def check_rate(self) -> None:
+        """After going back, at the next step: whether the loop has set its learning rate back by itself."""
+        set_to, self._rate = self._rate, None
+        rate = self.levers.plain_rate if set_to is not None else None
+        if set_to is not None and rate is not None and rate > set_to:
+            self.watch.complain(
+                f"the loop sets the learning rate itself (it is {rate:.3g} again, a rollback set it to {set_to:.3g}): "
+                'hand it over, knobs={"lr": (get, set)}'
+            )
 
     def _tell(self, rolled: Rolled) -> Outcome:
         used, budget = len(self.history.done), self.history.budget

@@ -28,7 +28,7 @@ MIN_PERIOD, MAX_PERIOD = 5, 1000
 WORST = [Standing.HEALTHY, Standing.UNPROVEN, Standing.SUSPECT, Standing.POISONED]
 """Standings, the worst last."""
 
-MOST = 8
+MOST = 10
 """Snapshots kept at most, however small: spaced by age, they reach back as far as anybody wants to go."""
 
 
@@ -56,9 +56,10 @@ class Snapshot:
 class Snapshots:
     """Takes snapshots now and then, keeps those worth keeping, and puts one back.
 
-    When memory is full the least useful one makes room: first those known to be bad, then those whose neighbours in
-    time stand in for them, so that the ages kept are spaced roughly by powers of two. Never given up are the newest
-    that is proven healthy and the oldest that waits for its proof: at any time there is one to go back to.
+    When memory is full the least useful one makes room: first those known to be bad, then of the older healthy ones
+    those whose neighbours in time stand in for them, so that their ages are spaced roughly by powers of two, then of
+    those that wait for their proof. Never given up are the newest that is proven healthy and the oldest that waits: at
+    any time there is one to go back to, and as a rule an older one in case it is no better.
 
     Args:
         state: what to copy.
@@ -98,12 +99,18 @@ class Snapshots:
 
     @property
     def period(self) -> int:
-        """Rows from one snapshot to the next: such that its cost is `SHARE` of the median step's time."""
+        """Rows from one snapshot to the next.
+
+        Such that its cost is `SHARE` of the median step's time, and that there is room for all that wait for their
+        proof besides two healthy ones and the next.
+        """
         if self.every is not None:
             return self.every
         step = statistics.median(self._steps) if self._steps else 0.0
         rows = math.ceil(self.cost / (SHARE * step)) if step else MAX_PERIOD
-        return max(MIN_PERIOD, min(MAX_PERIOD, rows))
+        room = min(MOST, self.memory // max(1, self.needed))
+        spaced = math.ceil(self.health.lag / max(1, room - 3))
+        return max(MIN_PERIOD, spaced, min(MAX_PERIOD, rows))
 
     @property
     def cost(self) -> float:
@@ -200,13 +207,13 @@ class Snapshots:
     def _victim(self, judged: Judgement) -> Snapshot | None:
         healthy = [s for s in self.kept if judged[s.row] is Standing.HEALTHY]
         waiting = [s for s in self.kept if judged[s.row] is Standing.UNPROVEN]
-        needed = {s.row for s in (*healthy[-1:], *waiting[:1])}
-        free = [s for s in self.kept if s.row not in needed]
-        bad = [s for s in free if judged[s.row] in (Standing.POISONED, Standing.SUSPECT)]
-        if bad or not free:
-            return bad[0] if bad else None
-        rows = [snapshot.row for snapshot in self.kept]
-        return self.kept[least_useful(rows, [self.kept.index(snapshot) for snapshot in free])]
+        bad = [s for s in self.kept if judged[s.row] in (Standing.POISONED, Standing.SUSPECT)]
+        older = healthy[:-1]
+        for crowd in (bad, older if len(older) > 1 else [], waiting[1:], older):
+            if crowd:
+                rows = [snapshot.row for snapshot in self.kept]
+                return self.kept[least_useful(rows, [self.kept.index(snapshot) for snapshot in crowd])]
+        return None
 
     def _drop(self, snapshot: Snapshot) -> None:
         self.kept.remove(snapshot)

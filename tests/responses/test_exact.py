@@ -81,3 +81,25 @@ def test_objects_stay_the_same() -> None:
     assert all(one is other for one, other in zip(before, after, strict=True))
     assert places == [t.data_ptr() for t in after if isinstance(t, torch.Tensor)]
     assert run.model.out.weight is run.model.embed.weight
+
+
+def test_with_snapshots_at_the_top_of_the_loop() -> None:
+    """`guard.snapshot()` takes them between two steps, where a run from that state is plainly one."""
+    run, watch = Run(), quiet_watch()
+    guard = guard_of(watch, run)
+    for step in range(STEPS):
+        guard.snapshot()
+        loss = run.backward(step)
+        if guard.step(watch.log(step=step, loss=loss, kl=3.0 if FAULT <= step < FAULT + 3 else 0.01)):
+            continue
+        run.update()
+    assert guard.rollback is not None
+    (done,) = guard.rollback.history.done
+    assert done.to_step == 20
+    twin = Run()
+    for step in [*range(done.to_step), *range(FAULT + 3, STEPS)]:
+        if step == FAULT + 3:
+            double_beta(twin)
+        twin.backward(step)
+        twin.update()
+    assert same(run.everything(), twin.everything())

@@ -138,6 +138,22 @@ def test_a_users_own_remedy() -> None:
     assert run.scheduler.base_lrs == [0.005]
 
 
+def test_a_loop_that_sets_the_rate_itself_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """The remedy would be undone at every step; the sentence names the knob."""
+    for sets in (False, True):
+        run, watch = Run(), quiet_watch(strict=False)
+        guard = watch.guard(run.model, run.optimizer, snapshot_every=5)
+        for step in range(80):
+            if sets:
+                run.optimizer.param_groups[0]["lr"] = 0.01 * (1 - step / 100)
+            verdict = watch.log(step=step, loss=run.backward(step), kl=3.0 if 60 <= step < 63 else 0.01)
+            if not guard.step(verdict):
+                run.optimizer.step()
+        assert guard.rollback is not None
+        assert len(guard.rollback.history.done) == 1
+        assert ("the loop sets the learning rate itself" in caplog.text) is sets
+
+
 # Where skipping is enough
 
 

@@ -66,6 +66,8 @@ class WatchSettings(BaseSettings):
     console: bool = Field(True, description="start line, alert panels, coverage table and summary on stderr")
     main_process: bool = Field(True, description="False on the other ranks: they judge and act, but stay silent")
     coverage_after: int = Field(10, ge=1, description="rows after which the coverage table is shown once")
+    gpus: int | None = Field(None, ge=1, description="GPUs of the run: with a price, incidents say what they cost")
+    gpu_price: float | None = Field(None, ge=0, description="price of one GPU for an hour, in dollars")
     signal_map: dict[str, str] = Field(default_factory=dict, description="signal -> the key you log it under")
 
     @field_validator("preset")

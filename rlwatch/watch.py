@@ -15,6 +15,7 @@ from rlwatch.config import load_settings
 from rlwatch.detectors.coverage import CoverageReport
 from rlwatch.detectors.registry import detector_classes
 from rlwatch.detectors.team import Team
+from rlwatch.diagnosis.course import Course
 from rlwatch.guest import Guest
 from rlwatch.intake import Intake
 from rlwatch.observation import Observation
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rlwatch.adapters.pytorch import Guard
+    from rlwatch.diagnosis import Incident
     from rlwatch.sinks.base import Sink
 
 MAX_ALERTS = 1000
@@ -57,6 +59,7 @@ class Watch:
         self._guest = Guest(self.settings.strict)
         self._intake = Intake(self._guest, self.settings.signal_map)
         self._team = Team(self.settings, self._guest)
+        self._course = Course()
         self._sinks: list[Sink] = []
         self._waiting = Waiting(self._intake, self.settings.sync)
         self._started = 0.0
@@ -101,6 +104,7 @@ class Watch:
         return verdict
 
     def _judge(self, observation: Observation) -> Verdict:
+        self._course.push(observation)
         alerts = self._team.update(observation)
         poisoned = observation.poisoned
         verdict = Verdict(observation.step, tuple(alerts), self._action(alerts, poisoned), poisoned)
@@ -162,6 +166,30 @@ class Watch:
     def coverage(self) -> CoverageReport:
         """Which detectors are armed, warming up, starved, off or failed, each with the reason and the fix."""
         return self._team.coverage(self._intake.rows, self.hints)
+
+    def diagnosis(self, *, clock: bool = True) -> list[Incident]:
+        """The incidents so far: which link of the loop broke first, what to do in which order, the cost so far.
+
+        clock: whether the rows came as the training made them, so that the wall clock tells what a step takes; in a
+            replay only a logged `step_time` does. Money takes the settings `gpus` and `gpu_price`.
+
+        It does not raise: an error of its own costs the diagnosis.
+        """
+        try:
+            from rlwatch.diagnosis import diagnose
+
+            return diagnose(
+                list(self.alerts),
+                self.coverage(),
+                step=self._course.furthest,
+                stride=self._course.stride,
+                seconds_per_step=self._course.seconds_per_step(clock),
+                gpus=self.settings.gpus,
+                gpu_price=self.settings.gpu_price,
+            )
+        except Exception as error:  # noqa: BLE001 - the alerts stand without it
+            self._guest.failed("the diagnosis", error)
+            return []
 
     def guard(
         self,
@@ -241,6 +269,7 @@ class Watch:
             "step": self._intake.step,
             "seconds": time.time() - self._started,
             "alerts": self.counts,
+            "incidents": [incident.as_dict() for incident in self.diagnosis()],
             "failures": self.failures,
             "coverage": self.coverage().as_dict(),
             "run_dir": self.run_dir,

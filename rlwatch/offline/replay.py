@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from rlwatch.alert import Alert
 from rlwatch.detectors.coverage import CoverageReport
+from rlwatch.diagnosis import Incident
 from rlwatch.offline.ingest import IngestError, Log
 from rlwatch.watch import Watch
 
@@ -26,6 +27,7 @@ class Replay:
         run: the path as it was given.
         rows: training steps judged.
         alerts: in the order they were raised.
+        incidents: the alerts that belong together, diagnosed.
         coverage: what each detector saw; None for an unreadable run.
         remarks: what a person should know about the reading, a sentence each.
         error: why the run could not be read, one sentence; "" when it was.
@@ -35,6 +37,7 @@ class Replay:
     run: str
     rows: int = 0
     alerts: list[Alert] = field(default_factory=list)
+    incidents: list[Incident] = field(default_factory=list)
     coverage: CoverageReport | None = None
     remarks: list[str] = field(default_factory=list)
     error: str = ""
@@ -79,6 +82,7 @@ def replay(
                     keys.update(dict.fromkeys(row.metrics))
         except IngestError as error:
             return Replay(str(run), error=str(error))
+        done.incidents = watch.diagnosis(clock=False)
         done.rows, done.coverage, done.broken = log.rows, watch.coverage(), bool(watch.failures)
     done.remarks = log.remarks() + [
         f"the key {key!r}, mapped to {name}, appears in none of its rows"

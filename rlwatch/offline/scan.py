@@ -66,6 +66,7 @@ def as_json(result: Replay) -> dict[str, Any]:
         "rows": result.rows,
         "alerts": [{name: clean(alert[name]) for name in fields} for alert in told],
         "coverage": clean(result.coverage.as_dict()),
+        "incidents": [clean(incident.as_dict()) for incident in result.incidents],
     }
 
 

@@ -11,7 +11,8 @@
   (other than continue) and `"poisoned"`.
 - `alerts.jsonl`: a line an alert, with its message, evidence, playbook link and first remedy.
 - `incidents/<step>-<detector>/`: `alert.json`, `window.jsonl` (the lines of the last 64 steps),
-  `timeline.jsonl` (all alerts of the incident) and `samples.jsonl` (best, worst and random samples).
+  `timeline.jsonl` (all alerts of the incident), `diagnosis.json` (what broke first and what to do, as far as it is
+  known) and `samples.jsonl` (best, worst and random samples).
 
 Files are appended in whole lines of strict JSON, readable at any moment; NaN and infinities are the strings
 "NaN", "Infinity", "-Infinity". A background thread writes them every quarter of a second, at once after an

@@ -8,22 +8,33 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, create_model, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
     YamlConfigSettingsSource,
 )
 
-from rlwatch.detectors.registry import detector_classes
+from rlwatch.detectors.base import Detector, DetectorSettings
+from rlwatch.detectors.roster import ContractError, Own, Roster, roster
 from rlwatch.presets import PRESETS
+from rlwatch.rules import RuleError, parse
 from rlwatch.signals import SIGNALS
 
 ENV_PREFIX = "RLWATCH_"
@@ -42,6 +53,37 @@ class _PresetSource(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         return dict(PRESETS.get(self.current_state.get("preset") or "", {}))
+
+
+class _EnvSource(EnvSettingsSource):
+    """The environment; `RLWATCH_RULES` may hold one rule as it is, or several as a JSON list."""
+
+    def decode_complex_value(self, field_name: str, field: Any, value: Any) -> Any:
+        if field_name == "rules" and not str(value).lstrip().startswith("["):
+            return value
+        return super().decode_complex_value(field_name, field, value)
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, (str, dict)) else value
+
+
+def _as_text(value: Any) -> Any:
+    """YAML takes `- kl > 0.3: warning` for a dict of one key."""
+    if isinstance(value, dict) and len(value) == 1:
+        return ": ".join(map(str, next(iter(value.items()))))
+    return value
+
+
+def _readable(value: str, info: ValidationInfo) -> str:
+    try:
+        parse(value, info.data.get("signal_map"))
+    except RuleError as error:
+        raise ValueError(f"column {error.column}: {error.problem}") from None
+    return value
+
+
+RuleSetting = Annotated[str, BeforeValidator(_as_text), AfterValidator(_readable)]
 
 
 class WatchSettings(BaseSettings):
@@ -69,6 +111,9 @@ class WatchSettings(BaseSettings):
     gpus: int | None = Field(None, ge=1, description="GPUs of the run: with a price, incidents say what they cost")
     gpu_price: float | None = Field(None, ge=0, description="price of one GPU for an hour, in dollars")
     signal_map: dict[str, str] = Field(default_factory=dict, description="signal -> the key you log it under")
+    rules: Annotated[list[RuleSetting], BeforeValidator(_as_list)] = Field(
+        default_factory=list, description="guards of your own, as 'kl > 0.35 for 5' (docs/rules.md)"
+    )
 
     @field_validator("preset")
     @classmethod
@@ -85,6 +130,15 @@ class WatchSettings(BaseSettings):
                 raise ValueError(f"no signal {name!r}{_nearest(name, SIGNALS)}; a map is signal -> your key")
         return value
 
+    @field_validator("rules")
+    @classmethod
+    def _each_once(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        texts = [parse(rule, info.data.get("signal_map")).text for rule in value]
+        for text in texts:
+            if texts.count(text) > 1:
+                raise ValueError(f"the rule {text!r} is there twice")
+        return value
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -96,30 +150,44 @@ class WatchSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Strongest first: keywords, environment, YAML, preset."""
         yaml = YamlConfigSettingsSource(settings_cls, yaml_file=YAML_FILE)
-        return init_settings, env_settings, yaml, _PresetSource(settings_cls)
+        return init_settings, _EnvSource(settings_cls), yaml, _PresetSource(settings_cls)
 
 
-@cache
-def settings_class() -> type[WatchSettings]:
-    """`WatchSettings` with a field for each detector's settings."""
-    fields: dict[str, Any] = {
-        name: (kind.Settings, Field(default_factory=kind.Settings, description=f"settings of {name}"))
-        for name, kind in detector_classes().items()
-    }
+def members(own: Sequence[Own] = ()) -> Roster:
+    """The detectors of a Watch to which `own` are passed; ConfigError for one that does not keep the contract."""
+    try:
+        return roster(own, WatchSettings.model_fields)
+    except ContractError as error:
+        raise ConfigError(str(error)) from None
+
+
+def settings_class(own: Sequence[Own] = ()) -> type[WatchSettings]:
+    """`WatchSettings` with a field for each detector's settings, those of plug-ins and of `own` among them."""
+    return _with_fields(tuple(members(own).kinds.values()))
+
+
+@lru_cache(maxsize=32)
+def _with_fields(kinds: tuple[type[Detector], ...]) -> type[WatchSettings]:
+    fields: dict[str, Any] = {}
+    for kind in kinds:
+        settings: Any = kind.Settings
+        fields[kind.id] = (settings, Field(default_factory=settings, description=f"settings of {kind.id}"))
     return create_model("Settings", __base__=WatchSettings, **fields)
 
 
-def load_settings(**keywords: Any) -> Any:
-    """The settings that hold for this run.
+def load_settings(*, detectors: Sequence[Own] = (), **keywords: Any) -> Any:
+    """The settings that hold for this run; `detectors` are the user's own.
 
     Raises:
         ConfigError: an unknown key (the nearest known one is named), a value of the wrong kind, unreadable YAML.
     """
-    kind = settings_class()
+    kind = settings_class(detectors)
     _check_environment(kind)
-    given = {name: {"enabled": value} if _is_switch(kind, name, value) else value for name, value in keywords.items()}
+    given: dict[str, Any] = {
+        name: {"enabled": value} if _is_switch(kind, name, value) else value for name, value in keywords.items()
+    }
     try:
-        return kind(**given)
+        return _with_ready(kind(**given), detectors)
     except ValidationError as error:
         raise ConfigError("; ".join(_sentence(item, kind) for item in error.errors())) from None
     except SettingsError as error:
@@ -134,7 +202,24 @@ def load_settings(**keywords: Any) -> Any:
 
 def _is_switch(kind: type[WatchSettings], name: str, value: Any) -> bool:
     """`detector=False` has to become a dict before the sources are merged key by key."""
-    return isinstance(value, bool) and name in detector_classes()
+    return isinstance(value, bool) and _settings_of(kind, name) is not None
+
+
+def _settings_of(kind: type[WatchSettings], name: str) -> type[DetectorSettings] | None:
+    """The settings class of a detector; None for any other name."""
+    known = kind.model_fields[name].annotation if name in kind.model_fields else None
+    return known if isinstance(known, type) and issubclass(known, DetectorSettings) else None
+
+
+def _with_ready(settings: WatchSettings, detectors: Sequence[Own]) -> WatchSettings:
+    """A detector that was passed as an instance has the settings that it was made with; only switched off can it be."""
+    made: dict[str, DetectorSettings] = {}
+    for name, one in members(detectors).ready.items():
+        given = getattr(settings, name)
+        if name in settings.model_fields_set and given.model_fields_set - {"enabled"}:
+            raise ConfigError(f"{name} was passed ready-made and is configured as well: pass its class to configure it")
+        made[name] = one.settings if given.enabled else one.settings.model_copy(update={"enabled": False})
+    return settings.model_copy(update=made)
 
 
 def _check_environment(kind: type[WatchSettings]) -> None:
@@ -151,8 +236,10 @@ def _sentence(item: Any, kind: type[WatchSettings]) -> str:
     key = ".".join(path)
     if item["type"] == "extra_forbidden":
         known: Iterable[str] = kind.model_fields
-        if len(path) > 1 and path[0] in detector_classes():
-            known = detector_classes()[path[0]].Settings.model_fields
+        if len(path) > 1 and (inner := _settings_of(kind, path[0])) is not None:
+            known = inner.model_fields
+        elif path[0] in (broken := members().broken):
+            return f"setting {key!r}: the plug-in is left out: {broken[path[0]]}"
         return f"no setting {key!r}{_nearest(path[-1], known)}"
     return f"setting {key!r}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
 

@@ -80,6 +80,8 @@ class Detector(ABC):
     microsecond. `check` returns a `Finding` for as long as the trouble lasts: `update` turns the first into an alert
     and keeps quiet until the trouble grows (warning to critical) or has been over for `rearm` rows and `cooldown` has
     passed.
+
+    A detector without a page in the playbook may give the `playbook_url` and the `remedy` that its alerts carry.
     """
 
     id: ClassVar[str]
@@ -88,6 +90,8 @@ class Detector(ABC):
     warmup: ClassVar[int] = 1
     judges_nonfinite: ClassVar[bool] = False
     state: ClassVar[tuple[str, ...]] = ()
+    playbook_url: ClassVar[str] = ""
+    remedy: ClassVar[str] = ""
 
     class Settings(DetectorSettings):
         """No limits of its own."""
@@ -149,8 +153,8 @@ class Detector(ABC):
             step=obs.step,
             message=finding.message,
             evidence=finding.evidence,
-            playbook=playbook.link(self.id),
-            remedy=playbook.remedy(self.id),
+            playbook=self.playbook_url or (playbook.link(self.id) if playbook.remedy(self.id) else ""),
+            remedy=self.remedy or playbook.remedy(self.id),
             time=obs.time,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -58,11 +58,13 @@ def replay(
     *,
     preset: str | None = None,
     signal_map: Mapping[str, str] | None = None,
+    rules: Sequence[str] = (),
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Replay:
     """Replays one log and collects the alerts.
 
-    `signal_map` maps a canonical signal, or `step`, to the log's key; `progress` is called now and then with
+    `signal_map` maps a canonical signal, or `step`, to the log's key; `rules` are guards of the user's, in place of
+    those in the settings; `progress` is called now and then with
     the rows done. An unreadable log gives a `Replay` with `error`; a bad preset or signal name raises
     `rlwatch.config.ConfigError`.
     """
@@ -70,7 +72,8 @@ def replay(
     known = {name: key for name, key in given.items() if name != "step"}
     done = Replay(str(run))
     keys: dict[str, None] = {}
-    with Watch(preset, on_critical="continue", signal_map=known, record=False, console=False) as watch:
+    own: dict[str, Any] = {"rules": list(rules)} if rules else {}
+    with Watch(preset, on_critical="continue", signal_map=known, record=False, console=False, **own) as watch:
         mapped = {**watch.settings.signal_map, **given}
         log = Log(run, mapped)
         try:

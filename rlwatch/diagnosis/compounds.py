@@ -99,6 +99,7 @@ COMPOUNDS: tuple[Compound, ...] = (
         "Entropy rose and the reward fell with it: the policy is on its way to random text.",
         "Among the logs of real runs this is the commonest collapse: from some 0.2 nats to 2-8, and gibberish.",
         fixes=("Go back to a checkpoint from before entropy rose.",), first=("entropy_explosion", "kl_explosion"),
+        link="exploration",
     ),
     Compound(
         "uniform_exploit", ("entropy_down", "reward_up", "side_shift"), "a policy that settled on an exploit",
@@ -167,6 +168,12 @@ COMPOUNDS: tuple[Compound, ...] = (
         "A KL above 2x its target ends the update; a clip fraction above 0.4 asks for a lower rate or fewer epochs.",
         fixes=("Lower the learning rate 2-5x.", "Use fewer inner epochs on each batch."),
         first=("clip_fraction", "kl_explosion"), link="policy",
+    ),
+    Compound(
+        "runaway_length", ("length_up", "reward_down"), "a length that runs away",
+        "The responses grow longer while the reward falls: answers ramble, or are cut at the cap and earn nothing.",
+        "Lengths of failed runs grew to 1.4-6.2x, mostly up to the cap; those of healthy runs stayed below 1.28x.",
+        fixes=("Go back to a checkpoint from before the length rose.",), first=("length_exploitation",),
     ),
 )  # fmt: skip
 

@@ -18,6 +18,8 @@ MAX_FIXES = 8
 
 MAX_EVENTS = 12
 
+_NOWHERE = "No step of this run is surely older than the trouble: to go back may mean to start anew"
+
 
 @dataclass(frozen=True, slots=True)
 class Incident:
@@ -133,7 +135,8 @@ class Incident:
             yield "Do, in this order:"
             yield from (f"  {number}. {fix.text}" for number, fix in enumerate(self.fixes[:MAX_FIXES], 1))
         if any(topic_of(fix.text) == "checkpoint" for fix in self.fixes):
-            yield f"A checkpoint to go back to is older than step {self.healthy_before}"
+            step = self.healthy_before
+            yield f"A checkpoint to go back to is older than step {step}" if step else _NOWHERE
         pages = list(dict.fromkeys(fix.source for fix in self.fixes if fix.page))
         if pages:
             yield f"More: rlwatch playbook {pages[0]}" + (f" (and {', '.join(pages[1:])})" if pages[1:] else "")

@@ -63,7 +63,7 @@ class Event:
     def place(self) -> tuple[int, float, int, str, str, str, str]:
         """Sorts events alike whatever order they came in: by link, then by time, then by what they say."""
         alert = self.alert
-        said = alert.detector, alert.severity.value, alert.message, repr(alert.evidence)
+        said = alert.detector, alert.severity.value, alert.message, f"{alert.evidence!r} {alert.time}"
         return (LINKS.index(self.link), self.latest, alert.step, *said)
 
 

@@ -63,10 +63,7 @@ _ALGORITHMS = {
         ),
         absent={**_NO_CRITIC, "proxy_divergence": "the verifier is the goal itself, not a proxy of it"},
     ),
-    "ppo": Preset(
-        "PPO with a critic and a learned reward, on language models",
-        (Change("value_failure.rows", 20, "the critic makes the advantages: its failure breaks the policy next"),),
-    ),
+    "ppo": Preset("PPO with a critic and a learned reward, on language models: the critic's signals are asked for"),
     "dpo": Preset(
         "DPO, KTO, ORPO and other preference losses",
         absent={**_NO_CRITIC, **_NO_ROLLOUTS, "kl_controller": "beta is a constant of the loss"},

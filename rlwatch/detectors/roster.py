@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Collection, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -106,6 +107,13 @@ def check(one: Any, reserved: Collection[str] = frozenset()) -> type[Detector]:
     return kind
 
 
+def copy_of(one: Detector) -> Detector:
+    """A detector that shares nothing with `one` and has seen the same."""
+    copied = deepcopy(one)
+    copied.load_state_dict(one.state_dict())  # a bound method that a statistic keeps is not copied, it is bound anew
+    return copied
+
+
 def _identity(kind: type[Detector], reserved: Collection[str]) -> str:
     name, link = getattr(kind, "id", None), getattr(kind, "link", None)
     if not isinstance(name, str) or not _ID.fullmatch(name):
@@ -141,11 +149,11 @@ def _life(one: Any, kind: type[Detector]) -> str:
     if not issubclass(kind.Settings, DetectorSettings):
         return "`Settings` must be a subclass of DetectorSettings"
     try:
-        made = kind() if isinstance(one, type) else one
+        made = kind() if isinstance(one, type) else copy_of(one)
         json.dumps([made.settings.model_dump(mode="json"), made.state_dict()], allow_nan=False)
     except Exception as error:  # noqa: BLE001 - whatever its code does
         return (
-            "it must be possible to make it without arguments, with super().__init__(settings), and settings and state "
-            f"must be JSON values; {type(error).__name__}: {error}"
+            "it must be possible to make it without arguments (an instance: to copy it), with "
+            f"super().__init__(settings), and settings and state must be JSON values; {type(error).__name__}: {error}"
         )
     return ""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any
 
 from rlwatch import playbook
 from rlwatch.alert import Alert
 from rlwatch.detectors.base import Detector, Link
 from rlwatch.detectors.coverage import Coverage, CoverageReport
-from rlwatch.detectors.roster import Roster, roster
+from rlwatch.detectors.roster import Roster, copy_of, roster
 from rlwatch.guest import Guest
 from rlwatch.observation import Observation
 from rlwatch.presets import absent_by_nature
@@ -49,7 +48,7 @@ class Team:
     def _make(self, name: str) -> Detector:
         """A fresh detector; of one that was passed ready-made a copy, so that it can serve several runs."""
         if name in self._roster.ready:
-            return deepcopy(self._roster.ready[name])
+            return copy_of(self._roster.ready[name])
         return self._kinds[name](getattr(self._settings, name, None))
 
     @property

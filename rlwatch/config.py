@@ -25,10 +25,10 @@ from pydantic import (
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
-    YamlConfigSettingsSource,
 )
 
 from rlwatch.detectors.base import Detector, DetectorSettings
@@ -39,6 +39,11 @@ from rlwatch.signals import SIGNALS
 
 ENV_PREFIX = "RLWATCH_"
 YAML_FILE = "rlwatch.yaml"
+
+_SWITCH_WORDS = {
+    **dict.fromkeys(("1", "true", "on", "yes", "y", "t"), True),
+    **dict.fromkeys(("0", "false", "off", "no", "n", "f"), False),
+}
 
 
 class ConfigError(ValueError):
@@ -52,16 +57,26 @@ class _PresetSource(PydanticBaseSettingsSource):
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        return dict(PRESETS.get(self.current_state.get("preset") or "", {}))
+        return dict(PRESETS.get(str(self.current_state.get("preset")), {}))
 
 
 class _EnvSource(EnvSettingsSource):
-    """The environment; `RLWATCH_RULES` may hold one rule as it is, or several as a JSON list."""
+    """The environment.
+
+    `RLWATCH_<DETECTOR>=off` switches a detector as any other flag; `RLWATCH_RULES` may hold one rule as it is, or
+    several as a JSON list.
+    """
 
     def decode_complex_value(self, field_name: str, field: Any, value: Any) -> Any:
-        if field_name == "rules" and not str(value).lstrip().startswith("["):
+        word = str(value).strip().lower()
+        if word in _SWITCH_WORDS and _settings_of(self.settings_cls, field_name) is not None:
+            return _SWITCH_WORDS[word]
+        if field_name == "rules" and not word.startswith("["):
             return value
         return super().decode_complex_value(field_name, field, value)
+
+    def __call__(self) -> dict[str, Any]:
+        return _switches_as_dicts(super().__call__(), self.settings_cls)
 
 
 def _as_list(value: Any) -> Any:
@@ -149,8 +164,8 @@ class WatchSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Strongest first: keywords, environment, YAML, preset."""
-        yaml = YamlConfigSettingsSource(settings_cls, yaml_file=YAML_FILE)
-        return init_settings, _EnvSource(settings_cls), yaml, _PresetSource(settings_cls)
+        file = InitSettingsSource(settings_cls, init_kwargs=_switches_as_dicts(_read_file(), settings_cls))
+        return init_settings, _EnvSource(settings_cls), file, _PresetSource(settings_cls)
 
 
 def members(own: Sequence[Own] = ()) -> Roster:
@@ -183,29 +198,41 @@ def load_settings(*, detectors: Sequence[Own] = (), **keywords: Any) -> Any:
     """
     kind = settings_class(detectors)
     _check_environment(kind)
-    given: dict[str, Any] = {
-        name: {"enabled": value} if _is_switch(kind, name, value) else value for name, value in keywords.items()
-    }
     try:
-        return _with_ready(kind(**given), detectors)
+        return _with_ready(kind(**_switches_as_dicts(keywords, kind)), detectors)
     except ValidationError as error:
         raise ConfigError("; ".join(_sentence(item, kind) for item in error.errors())) from None
     except SettingsError as error:
         raise ConfigError(f"an {ENV_PREFIX}* variable cannot be read: {error}") from None
-    except (ValueError, OSError) as error:
+
+
+def _switches_as_dicts(layer: dict[str, Any], kind: type[BaseSettings]) -> dict[str, Any]:
+    """`detector: false` as {"enabled": False}, so that the layers merge key by key."""
+    return {
+        name: {"enabled": value} if isinstance(value, bool) and _settings_of(kind, name) is not None else value
+        for name, value in layer.items()
+    }
+
+
+def _read_file() -> dict[str, Any]:
+    """The settings in `rlwatch.yaml` of the working directory; none where there is no such file."""
+    path = Path(YAML_FILE)
+    if not path.is_file():
+        return {}
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{YAML_FILE} cannot be read: {error}") from None
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] != "yaml":
-            raise
-        raise ConfigError(f"{YAML_FILE} is not valid YAML: {error}") from None
+    if found is None:
+        return {}
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise ConfigError(f"{YAML_FILE} must hold settings by name (`on_critical: halt`), it holds {str(found)[:60]!r}")
+    return found
 
 
-def _is_switch(kind: type[WatchSettings], name: str, value: Any) -> bool:
-    """`detector=False` has to become a dict before the sources are merged key by key."""
-    return isinstance(value, bool) and _settings_of(kind, name) is not None
-
-
-def _settings_of(kind: type[WatchSettings], name: str) -> type[DetectorSettings] | None:
+def _settings_of(kind: type[BaseSettings], name: str) -> type[DetectorSettings] | None:
     """The settings class of a detector; None for any other name."""
     known = kind.model_fields[name].annotation if name in kind.model_fields else None
     return known if isinstance(known, type) and issubclass(known, DetectorSettings) else None

@@ -10,6 +10,9 @@ logger = logging.getLogger("rlwatch")
 PATIENCE = 3
 """Failures of one part after which it is switched off."""
 
+MAX_COMPLAINTS = 100
+"""Complaints about input, one a key: a loop that makes up names must not fill the log."""
+
 
 class Guest:
     """Counts the failures of our own parts.
@@ -40,6 +43,10 @@ class Guest:
         """Whether `part` has failed too often to be called again."""
         return self.failures.get(part, 0) >= PATIENCE
 
+    def note(self, sentence: str) -> None:
+        """Say something that a user should know and need not act on."""
+        logger.warning("rlwatch: %s", sentence)
+
     def complain(self, key: str, sentence: str) -> None:
         """Say something about the user's input under `key`, once a run.
 
@@ -48,6 +55,8 @@ class Guest:
         """
         if self.strict:
             raise ValueError(sentence)
-        if key not in self._said:
+        if key not in self._said and len(self._said) <= MAX_COMPLAINTS:
             self._said.add(key)
+            if len(self._said) > MAX_COMPLAINTS:
+                sentence = "further input that cannot be used is not named any more"
             logger.warning("rlwatch: %s", sentence)

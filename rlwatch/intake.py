@@ -11,7 +11,7 @@ import numpy as np
 from rlwatch.guest import Guest
 from rlwatch.observation import Observation
 from rlwatch.signals import SIGNALS, resolve
-from rlwatch.values import UnusableError, as_array, as_number, as_texts, on_accelerator
+from rlwatch.values import UnusableError, as_array, as_ids, as_number, as_texts, is_single, joined, on_accelerator
 
 STEP_KEYS = ("step", "global_step", "_step")
 
@@ -75,7 +75,7 @@ class Intake:
         observation = Observation(self._count(step, metrics), self.rows)
         self.rows += 1
         row = _Row(observation)
-        if metrics:
+        if metrics is not None:
             self._take(metrics, row)
         if keywords:
             self._take(keywords, row)
@@ -122,6 +122,8 @@ class Intake:
                     self._take_one(key, route, value, row)
                 except UnusableError as error:
                     self.guest.complain(str(key), f"{key!r} {error}; left out")
+                except Exception as error:  # noqa: BLE001 - values are the user's objects and may raise anything
+                    self.guest.complain(str(key), f"{key!r} cannot be read ({type(error).__name__}: {error}); left out")
 
     def _take_one(self, key: str, route: _Route, value: Any, row: _Row) -> None:
         samples = row.observation.samples
@@ -131,17 +133,31 @@ class Intake:
             if texts := as_texts(value):
                 samples[route.name] = texts
         elif on_accelerator(value):
-            row.wait_for(route, value)
+            row.wait_for(route, joined(value))
         elif route.kind == "scalar":
             self._scalar(key, route, value, row)
         elif isinstance(value, Mapping):
-            parts = {str(part): as_array(item) for part, item in value.items() if item is not None}
-            if parts := {part: array for part, array in parts.items() if array is not None}:
-                samples[route.name] = parts
-        elif isinstance(value, (float, int)) and SIGNALS[route.name].twin:
+            self._parts(key, value, row)
+        elif route.name == "group_ids":
+            samples[route.name] = as_ids(value)
+        elif is_single(value) and SIGNALS[route.name].twin:
             self._scalar(key, _Route(SIGNALS[route.name].twin, "scalar", 1.0, 0.0, route.rank), value, row)
         elif (array := as_array(value)) is not None:
             samples[route.name] = array
+
+    def _parts(self, key: str, value: Mapping[Any, Any], row: _Row) -> None:
+        """Rewards by function: name -> array; a part that cannot be used does not cost the others."""
+        parts = {}
+        for part, item in value.items():
+            try:
+                array = as_array(item) if item is not None else None
+            except UnusableError as error:
+                self.guest.complain(f"{key}/{part}", f"{key!r}: {part!r} {error}; left out")
+                continue
+            if array is not None:
+                parts[str(part)] = array
+        if parts:
+            row.observation.samples["reward_components"] = parts
 
     def _scalar(self, key: str, route: _Route, value: Any, row: _Row) -> None:
         """A number, or under the name of a mean the samples it is the mean of."""
@@ -215,8 +231,17 @@ def derive(observation: Observation) -> None:
         values = observation.finite_samples(name)
         if values is None:
             continue
-        middle = float(values.sum()) / values.size
-        signals.setdefault(mean, middle)
-        if std is not None and std not in signals and values.size > 1:
+        with np.errstate(over="ignore", invalid="ignore"):
+            middle = float(values.sum()) / values.size
             away = values - middle
-            signals[std] = math.sqrt(float(away @ away) / (values.size - 1))
+            spread = float(away @ away)
+        _fill(observation, mean, middle)
+        if std is not None and values.size > 1:
+            _fill(observation, std, math.sqrt(spread / (values.size - 1)))
+
+
+def _fill(observation: Observation, name: str, value: float) -> None:
+    """Give a signal that was not logged, or not finite, its value."""
+    if name not in observation.signals and math.isfinite(value):
+        observation.signals[name] = value
+        observation.nonfinite.pop(name, None)

@@ -17,8 +17,23 @@ class UnusableError(ValueError):
 
 
 def on_accelerator(value: Any) -> bool:
-    """Whether reading the value would make the host wait."""
-    return is_tensor(value) and value.device.type != "cpu"
+    """Whether reading the value, a tensor or a list of tensors, would make the host wait."""
+    first = value[0] if isinstance(value, (list, tuple)) and value else value
+    return is_tensor(first) and first.device.type != "cpu"
+
+
+def joined(value: Any) -> Any:
+    """A list of one-element tensors as one tensor, on their device; anything else as it is."""
+    if isinstance(value, (list, tuple)) and value and is_tensor(value[0]):
+        import torch
+
+        return torch.stack([item.detach().reshape(()) for item in value])
+    return value
+
+
+def is_single(value: Any) -> bool:
+    """Whether the value is one number: a Python, NumPy or 0-d one."""
+    return isinstance(value, (int, float, np.number)) or getattr(value, "ndim", 1) == 0
 
 
 def as_number(value: Any) -> float | FloatArray | None:
@@ -32,7 +47,7 @@ def as_number(value: Any) -> float | FloatArray | None:
             value = to_host(value)
         if isinstance(value, (str, int, float, np.number)):
             return float(value)
-        array = np.array(_none_as_nan(value), dtype=np.float64).reshape(-1)
+        array = np.array(_plain(value), dtype=np.float64).reshape(-1)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
     except (TypeError, ValueError):
@@ -48,14 +63,28 @@ def as_array(value: Any) -> FloatArray | None:
     Raises:
         UnusableError: it does not hold numbers, or is a single one.
     """
+    if is_single(value):
+        raise UnusableError("must hold one value a sample, got one number")
     try:
-        single = not getattr(value, "ndim", 1)
-        array = np.array(to_host(value) if is_tensor(value) else _none_as_nan(value), dtype=np.float64)
+        value = joined(value)
+        array = np.array(to_host(value) if is_tensor(value) else _plain(value), dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         raise UnusableError(f"must be an array of numbers, got {_shown(value)}") from None
-    if single or (array.ndim == 0 and not is_tensor(value)):
-        raise UnusableError("must hold one value a sample, got one number")
+    if array.ndim == 0 and not is_tensor(value):
+        raise UnusableError(f"must be an array of numbers, got {_shown(value)}")
     return array.reshape(-1) if array.size else None
+
+
+def as_ids(value: Any) -> FloatArray:
+    """Group ids, numbers or texts, as numbers: samples of one group have the same."""
+    try:
+        numbers = as_array(value)
+    except UnusableError:
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            raise
+        _, inverse = np.unique([str(item) for item in value], return_inverse=True)
+        numbers = inverse.astype(np.float64)
+    return np.empty(0) if numbers is None else numbers
 
 
 def as_texts(value: Any) -> list[str]:
@@ -71,7 +100,7 @@ def _text(item: Any) -> str:
     return item if isinstance(item, str) else str(item)
 
 
-def _none_as_nan(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """Reward functions may return None for a sample that they do not judge."""
     if isinstance(value, (list, tuple)) and any(item is None for item in value):
         return [math.nan if item is None else item for item in value]

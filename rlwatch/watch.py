@@ -255,9 +255,13 @@ class Watch:
 
         A detector whose state is missing or does not fit starts afresh, and the log says so once.
         """
-        self._intake.step = int(state.get("step", -1))
-        self._intake.rows = int(state.get("rows", 0))
-        self._team.load_state_dict(state.get("detectors", {}))
+        try:
+            step, rows, detectors = int(state["step"]), int(state["rows"]), dict(state["detectors"])
+        except (TypeError, ValueError, KeyError, IndexError) as error:
+            self._guest.note(f"the saved state is none of ours, all starts afresh: {type(error).__name__}: {error}")
+            return
+        self._intake.step, self._intake.rows = step, rows
+        self._team.load_state_dict(detectors)
 
     def close(self) -> None:
         """Judge the rows that still wait, write everything out and print the summary; further calls do nothing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from copy import copy
 from enum import StrEnum
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -46,6 +47,9 @@ class DetectorSettings(BaseModel):
     @classmethod
     def _from_switch(cls, value: Any) -> Any:
         return {"enabled": value} if isinstance(value, bool) else value
+
+
+_MAYBE_NONE = ("_since_alert",)
 
 
 def _tier(severity: Severity) -> int:
@@ -142,7 +146,6 @@ class Detector(ABC):
         severity = min(finding.severity, Severity(self.settings.severity), key=_tier)
         self._quiet = 0
         if self._silenced(severity):
-            self._active = max(self._active or severity, severity, key=_tier)
             return None
         self._active = self._told = severity
         self._since_alert = 0
@@ -174,8 +177,20 @@ class Detector(ABC):
         """Whether the detector can see anything, and which signal it reads."""
         silent = self._rows - self._last_row
         return Coverage.of(
-            self.id, self.link.value, self.needs, self._seen, silent, self.warmup, self._rows, self._signal
+            self.id,
+            self.link.value,
+            self.needs,
+            seen=self._seen,
+            silent=silent,
+            warmup=self.warmup,
+            rows=self._rows,
+            signal=self._signal,
+            blind=self.blind(),
         )
+
+    def blind(self) -> tuple[str, str]:
+        """Why the signal, though it comes, tells this detector nothing, and the fix; empty when it does."""
+        return "", ""
 
     _base_state = ("_seen", "_rows", "_last_row", "_signal", "_active", "_told", "_quiet", "_since_alert", "_warnings")
 
@@ -184,19 +199,32 @@ class Detector(ABC):
         state: dict[str, Any] = {}
         for name in (*self._base_state, *self.state):
             value = getattr(self, name)
-            state[name] = value.state_dict() if hasattr(value, "state_dict") else value
+            state[name] = value.state_dict() if hasattr(value, "state_dict") else copy(value)
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave, in this or another process; unknown names are ignored."""
+        """Take back what `state_dict` gave, in this or another process.
+
+        Raises:
+            KeyError, TypeError, ValueError: something is missing or of another kind; the detector is then half
+                restored and must be made anew.
+        """
         for name in (*self._base_state, *self.state):
-            if name not in state:
-                continue
-            value = state[name]
-            current = getattr(self, name)
+            value, current = state[name], getattr(self, name)
             if hasattr(current, "load_state_dict"):
                 current.load_state_dict(value)
             elif name in ("_active", "_told"):
-                setattr(self, name, Severity(value) if value else None)
+                setattr(self, name, None if value is None else Severity(value))
             else:
-                setattr(self, name, value)
+                setattr(self, name, copy(_like(current, value, name)))
+
+
+def _like(current: Any, value: Any, name: str) -> Any:
+    """The value, if it is of the kind that the attribute has; one that may be None takes a number too."""
+    if current is None or name in _MAYBE_NONE:
+        fits = value is None or type(value) in (int, float)
+    else:
+        fits = type(value) is type(current) or (type(current) is float and type(value) is int)
+    if not fits:
+        raise TypeError(f"{name} is {value!r}, not of type {type(current).__name__}")
+    return value

@@ -33,9 +33,22 @@ class Coverage:
 
     @classmethod
     def of(
-        cls, detector: str, link: str, needs: Sequence[str], seen: int, silent: int, warmup: int, rows: int, signal: str
+        cls,
+        detector: str,
+        link: str,
+        needs: Sequence[str],
+        *,
+        seen: int,
+        silent: int,
+        warmup: int,
+        rows: int,
+        signal: str,
+        blind: tuple[str, str] = ("", ""),
     ) -> Coverage:
-        """The state that follows from what was seen in `rows` rows, the last `silent` of them without a signal."""
+        """The state that follows from what was seen in `rows` rows, the last `silent` of them without a signal.
+
+        `blind` is the reason, and the fix, for which a detector can make nothing of the signal that it sees.
+        """
         state: State
         reason = fix = ""
         wanted = " or ".join(needs)
@@ -48,6 +61,8 @@ class Coverage:
         elif silent >= SILENCE:
             state, reason = "starved", f"{signal} stopped arriving {silent} rows ago"
             fix = f"log {signal} again: it came in {seen} rows before"
+        elif blind[0]:
+            state, (reason, fix) = "starved", blind
         elif seen < warmup:
             state, reason = "warming", f"{seen} of the {warmup} rows it learns from"
         else:

@@ -112,13 +112,12 @@ class Team:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave; a detector whose state is missing or does not fit starts afresh."""
         for name, detector in self.detectors.items():
-            if name in state:
-                try:
-                    detector.load_state_dict(state[name])
-                except Exception as error:  # noqa: BLE001 - a checkpoint of another version must not stop a resume
-                    self._guest.failed(f"restoring the state of {name}", error)
-                    fresh = self.detectors[name] = self._make(name)
-                    self._live = [fresh if other is detector else other for other in self._live]
+            try:
+                detector.load_state_dict(state[name])
+            except Exception as error:  # noqa: BLE001 - a checkpoint of another version must not stop a resume
+                self._guest.note(f"{name} starts afresh, its saved state does not fit: {type(error).__name__}: {error}")
+                fresh = self.detectors[name] = self._make(name)
+                self._live = [fresh if other is detector else other for other in self._live]
 
 
 def _part(name: str) -> str:

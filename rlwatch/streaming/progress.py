@@ -15,18 +15,17 @@ WEIGHT = 0.1
 
 
 class Progress:
-    """The run's reward: a running level, the last 60 rows, and the level at a mark set by the caller.
+    """The run's reward: a running level and the last 60 rows.
 
     Cheap to push to; the questions are asked only when another signal looks wrong.
     """
 
-    __slots__ = ("_level", "_mark", "_span", "_var", "rows")
+    __slots__ = ("_level", "_span", "_var", "rows")
 
     def __init__(self) -> None:
         self.rows = 0
         self._level = 0.0
         self._var = 0.0
-        self._mark: tuple[float, float, int] = (0.0, 0.0, 0)
         self._span: deque[float] = deque(maxlen=SPAN)
 
     def push(self, x: float | None) -> None:
@@ -41,18 +40,19 @@ class Progress:
         self._level += weight * away
         self._var += weight * (away * (x - self._level) - self._var)
 
-    def mark(self) -> None:
-        """Remember the level of now: `rising_since_mark` compares with it."""
-        self._mark = (self._level, self._var, self.rows)
+    def mark(self) -> list[float]:
+        """The level of now, for the caller to keep: `rising_since` compares with it."""
+        return [self._level, self._var, self.rows]
 
-    def rising_since_mark(self) -> bool:
+    def rising_since(self, mark: list[float]) -> bool:
         """Whether the last rows are better than the level at the mark by more than the noise."""
-        level, var, row = self._mark
-        count = min(RECENT, self.rows - row)
+        level, var, row = mark
+        count = int(min(RECENT, self.rows - row))
         if count < 3:
             return False
         back = WEIGHT / (2.0 - WEIGHT)  # the variance of an exponential mean, in variances of a row
-        return _above(list(self._span)[-count:], level, var * max(back, 1.0 / max(1, row)))
+        young = 1.0 + 4.0 / max(1, row)  # a level made of a few rows is itself uncertain
+        return _above(list(self._span)[-count:], level, var * max(back, 1.0 / max(1, row)), young)
 
     def rising_lately(self) -> bool:
         """Whether the last rows are better than the rows 30-60 back by more than the noise."""
@@ -70,22 +70,19 @@ class Progress:
             "rows": self.rows,
             "level": self._level,
             "var": self._var,
-            "mark": list(self._mark),
             "span": list(self._span),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self.rows, self._level, self._var = int(state["rows"]), float(state["level"]), float(state["var"])
-        level, var, row = state["mark"]
-        self._mark = (float(level), float(var), int(row))
         self._span = deque((float(x) for x in state["span"]), maxlen=SPAN)
 
 
-def _above(high: list[float], low: float, error_squared: float) -> bool:
-    """Whether the mean of `high` exceeds `low` by 2.5 standard errors and 5 % of its size."""
+def _above(high: list[float], low: float, error_squared: float, young: float = 1.0) -> bool:
+    """Whether the mean of `high` exceeds `low` by 2.5 standard errors (times `young`) and 5 % of its size."""
     mean, var = _moments(high)
-    return mean - low > max(2.5 * sqrt(var / len(high) + error_squared), 0.05 * abs(low))
+    return mean - low > max(2.5 * young * sqrt(var / len(high) + error_squared), 0.05 * abs(low))
 
 
 def _moments(values: list[float]) -> tuple[float, float]:

@@ -24,6 +24,12 @@ _ZERO = -500.0
 """The log that stands for a value of zero or less: such a value is low, and no baseline."""
 
 
+_YOUNG = 40
+"""Rows in which the first three are a second reference: an explosion in row 5 makes up most of its own baseline."""
+
+_YOUNG_JUMP = 2.3
+"""How far above those a row must be, on the log scale (10x), and how near each other they must be (within e)."""
+
 _KNOWN = 20
 """Values above zero that it takes to say that a signal had a level."""
 
@@ -64,15 +70,16 @@ class Surge:
     10-1000x, do not show. Zeros (normal under GRPO when all groups tie) enter the levels and not the baseline.
     """
 
-    __slots__ = ("_ceiling", "_logs", "_ordinary", "_peaks", "_rows", "baseline", "lasting", "short")
+    __slots__ = ("_ceiling", "_logs", "_ordinary", "_peaks", "_rows", "_start", "baseline", "lasting", "short")
 
-    def __init__(self, window: int = 100, short: int = 3, lasting: int = 5, sigma: float = 0.2) -> None:
+    def __init__(self, window: int = 100, short: int = 5, lasting: int = 7, sigma: float = 0.2) -> None:
         self.baseline = LogBaseline(window, sigma)
         self.short = short
         self.lasting = lasting
         self._logs: deque[float] = deque(maxlen=lasting)
         self._ordinary = 0
         self._rows = 0
+        self._start: list[float] = []
         self._ceiling = _ZERO
         self._peaks = [_ZERO, _ZERO]
 
@@ -92,7 +99,7 @@ class Surge:
         logs.append(value)
         if len(logs) > 2:
             self._remember(logs[-3], logs[-2], value)
-        if value > baseline.middle + _NOTABLE * baseline.sigma:
+        if value > baseline.middle + _NOTABLE * baseline.sigma or (self._rows < _YOUNG and self._jumped(value)):
             self._ordinary = 0
         else:
             self._ordinary += 1
@@ -101,7 +108,14 @@ class Surge:
             reading = self._read(x)
         if x > 0.0:
             baseline.push(value)
+            if len(self._start) < 3:
+                self._start.append(value)
         return reading
+
+    def _jumped(self, value: float) -> bool:
+        """Whether a row of a young run is far above its first three."""
+        start = self._start
+        return len(start) == 3 and max(start) - min(start) < 1.0 and value > max(start) + _YOUNG_JUMP
 
     def _remember(self, a: float, b: float, c: float) -> None:
         """Keep the highest level of this block of rows, of the one before, and of all that are older."""
@@ -119,15 +133,12 @@ class Surge:
         level = _median(logs[-self.short :]) if len(logs) >= self.short else _ZERO
         lasting = _median(logs) if len(logs) == self.lasting else _ZERO
         middle, sigma = baseline.middle, baseline.sigma
+        new, unseen = level > baseline.quantile(0.9) + _NEW, level > self._ceiling + _UNSEEN
+        if self._rows < _YOUNG and not new and self._jumped(level):
+            middle, sigma = max(self._start), baseline.sigma_floor * (1.0 + 4.0 / 3.0)
+            new, unseen = True, False  # three rows are enough to warn, not to halt
         return Reading(
-            x,
-            exp(level),
-            exp(lasting),
-            baseline.center,
-            (level - middle) / sigma,
-            (lasting - middle) / sigma,
-            level > baseline.quantile(0.9) + _NEW,
-            level > self._ceiling + _UNSEEN,
+            x, exp(level), exp(lasting), exp(middle), (level - middle) / sigma, (lasting - middle) / sigma, new, unseen
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -137,6 +148,7 @@ class Surge:
             "logs": list(self._logs),
             "ordinary": self._ordinary,
             "rows": self._rows,
+            "start": list(self._start),
             "ceiling": self._ceiling,
             "peaks": list(self._peaks),
         }
@@ -147,6 +159,7 @@ class Surge:
         self._logs = deque((float(x) for x in state["logs"]), maxlen=self.lasting)
         self._ordinary = int(state["ordinary"])
         self._rows = int(state["rows"])
+        self._start = [float(x) for x in state["start"]]
         self._ceiling = float(state["ceiling"])
         self._peaks = [float(x) for x in state["peaks"]]
 

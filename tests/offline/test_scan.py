@@ -14,6 +14,7 @@ from rlwatch import Watch
 from rlwatch.config import ConfigError
 from rlwatch.offline.replay import replay
 from rlwatch.offline.scan import scan
+from rlwatch.presets import PRESETS
 
 Write = Callable[..., Path]
 Rows = list[dict[str, Any]]
@@ -128,9 +129,10 @@ def test_a_mapped_key_that_never_comes_is_told(write: Write, capsys: pytest.Capt
     assert strict(said.out)["rows"] == 60
 
 
-def test_a_preset_reaches_the_watch(write: Write, healthy: Rows) -> None:
+def test_a_preset_reaches_the_watch(write: Write, healthy: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     """The preset decides which detectors are on; an unknown one is an error that suggests the right one."""
     run = write("run.jsonl", *healthy)
+    monkeypatch.setitem(PRESETS, "dpo", {"reward_bimodality": {"enabled": False}})
     coverage = replay(run, preset="dpo").coverage
     assert coverage is not None
     assert coverage["reward_bimodality"].state == "off"

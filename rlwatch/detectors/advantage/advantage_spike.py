@@ -17,7 +17,7 @@ class AdvantageSpike(Detector):
     """Standard deviation of the advantages several times its rolling baseline.
 
     Where only the extremes are logged (verl), half their distance stands in for it (the largest, where it stands
-    alone). Normalised advantages stay near 1 and cannot spike; a single row that recovers does not speak.
+    alone). Normalised advantages stay near 1 and cannot spike; one or two rows that recover do not speak.
     """
 
     id: ClassVar[str] = "advantage_spike"
@@ -29,8 +29,8 @@ class AdvantageSpike(Detector):
     class Settings(DetectorSettings):
         """Ratios are of standard deviations."""
 
-        warning_times: float = Field(3.0, gt=1, description="times the baseline, median of 3 rows")
-        critical_times: float = Field(10.0, gt=1, description="times the baseline, median of 5 rows")
+        warning_times: float = Field(3.0, gt=1, description="times the baseline, median of 5 rows")
+        critical_times: float = Field(10.0, gt=1, description="times the baseline, median of 7 rows")
         sigma: float = Field(4.0, gt=0, description="sigmas above the baseline that must be passed as well")
         gone_rows: int = Field(60, ge=1, description="rows in a row without any spread that warn")
 
@@ -66,7 +66,7 @@ class AdvantageSpike(Detector):
         if now is None or not now.new or now.sigmas < limits.sigma or now.times < limits.warning_times:
             return None
         text = f"{name} = {spread:.3g}, {now.times:.3g}x above rolling baseline"
-        evidence = {"spread": spread, "of": source, "median_of_3": now.level, "baseline": now.center}
+        evidence = {"spread": spread, "of": source, "median_of_5": now.level, "baseline": now.center}
         if now.unseen and now.lasting_times > limits.critical_times and now.lasting_sigmas > limits.sigma:
             return critical(text, **evidence)
         return warning(text, **evidence)

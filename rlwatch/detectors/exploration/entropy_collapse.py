@@ -19,6 +19,9 @@ _TINY = 1e-6
 _LOG_TINY = log(_TINY)
 """Nats that stand for an entropy of exactly zero on the log scale."""
 
+_LEFT = 0.8
+"""Share of a reference below which the entropy has left it."""
+
 
 class EntropyCollapse(Detector):
     """Entropy a fraction of what it was, and the reward does not pay for it.
@@ -36,7 +39,15 @@ class EntropyCollapse(Detector):
     link: ClassVar[Link] = Link.EXPLORATION
     needs: ClassVar[tuple[str, ...]] = ("entropy",)
     warmup: ClassVar[int] = 6
-    state: ClassVar[tuple[str, ...]] = ("_opening", "_before", "_levels", "_progress", "_differential", "_rows_below")
+    state: ClassVar[tuple[str, ...]] = (
+        "_opening",
+        "_before",
+        "_levels",
+        "_progress",
+        "_differential",
+        "_left_opening",
+        "_left_lately",
+    )
 
     class Settings(DetectorSettings):
         """Compared are the median of 7 rows with the run's opening, and the median of 5 with its last 64 rows."""
@@ -54,7 +65,9 @@ class EntropyCollapse(Detector):
         self._levels = Recent(7)
         self._progress = Progress()
         self._differential = False
-        self._rows_below = 0
+        # The reward's mark when the entropy was last near each reference, and the rows since.
+        self._left_opening = [*self._progress.mark(), 0.0]
+        self._left_lately = [*self._progress.mark(), 0.0]
 
     def check(self, obs: Observation) -> Finding | None:
         """Judge the level of the last rows: two odd ones do not move it."""
@@ -70,18 +83,25 @@ class EntropyCollapse(Detector):
         self._opening.push(x)
         levels = self._levels
         levels.push(x)
-        reference = max(self._before.center, self._opening.level)
+        if x >= _LEFT * self._opening.level:
+            self._left_opening = [*self._progress.mark(), 0.0]
+        if x >= _LEFT * self._before.center:
+            self._left_lately = [*self._progress.mark(), 0.0]
+        self._left_opening[3] += 1.0
+        self._left_lately[3] += 1.0
         finding = None
-        if x >= 0.8 * reference:
-            self._rows_below = 0
-            self._progress.mark()
-        else:
-            self._rows_below += 1
-            level = levels.median_of(5)
-            if level is not None and self._rows_below >= 3 and len(self._opening) == self._opening.size:
-                finding = self._judge(x, level, levels.median_of(7))
+        below = max(self._left_opening[3], self._left_lately[3])
+        level = levels.median_of(5) if below > 3.0 else None
+        if level is not None and len(self._opening) == self._opening.size:
+            finding = self._judge(x, level, levels.median_of(7))
         self._before.push(log(x) if x > _TINY else _LOG_TINY)
         return finding
+
+    def blind(self) -> tuple[str, str]:
+        """Differential entropy passes zero in health: no ratio of it means anything."""
+        if not self._differential:
+            return "", ""
+        return "this entropy is differential (continuous actions), its ratios mean nothing", "watch action_std instead"
 
     def _judge(self, x: float, level: float, lasting: float | None) -> Finding | None:
         """From which reference it fell, and whether the reward excuses it."""
@@ -96,11 +116,12 @@ class EntropyCollapse(Detector):
         if not sudden and not slow:
             return None
         known = self._progress.rows > 0
-        if known and self._progress.rising_since_mark():
+        *mark, rows = self._left_lately if sudden else self._left_opening
+        if known and self._progress.rising_since(mark):
             return None
         reference = lately if sudden else opening
         level = level if sudden or lasting is None else lasting
-        text = f"Policy entropy dropped from {reference:.3g} to {level:.3g} over {self._rows_below} consecutive steps"
+        text = f"Policy entropy dropped from {reference:.3g} to {level:.3g} over {rows:.0f} consecutive steps"
         evidence = {
             "entropy": x,
             "level": level,

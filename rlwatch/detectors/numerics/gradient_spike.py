@@ -44,7 +44,7 @@ class GradientSpike(Detector):
 
     def __init__(self, settings: DetectorSettings | dict[str, Any] | None = None) -> None:
         super().__init__(settings)
-        self._surge = Surge(short=5, lasting=7, sigma=0.3)
+        self._surge = Surge(sigma=0.3)
         self._opening = Opening(10)
         self._rows_high = 0
         self._vanish = Vanish()

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from rlwatch.alert import Severity
 from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, critical, warning
 from rlwatch.observation import Observation
 from rlwatch.streaming import positive
@@ -18,6 +19,8 @@ _FLOORS = {"kl": 1.0, "approx_kl": 0.3, "rollout_kl": 0.3, "kl_sequence": 30.0}
 """The KLs live on different scales: the levels below are for `kl` per token, the others take these multiples of them
 (a sum over a response has its length in it)."""
 
+
+_EXTREME_ROWS = 5
 
 _CREEP_ROWS = 20
 """Rows above the creep level, net of the rows below it, that warn: the mean of 20 healthy rows stays far below it."""
@@ -37,15 +40,16 @@ class KlExplosion(Detector):
     link: ClassVar[Link] = Link.POLICY
     needs: ClassVar[tuple[str, ...]] = ("kl", "approx_kl", "rollout_kl", "kl_sequence")
     warmup: ClassVar[int] = 8
-    state: ClassVar[tuple[str, ...]] = ("_source", "_surge", "_opening", "_rows_high", "_progress")
+    state: ClassVar[tuple[str, ...]] = ("_source", "_surge", "_opening", "_rows_high", "_rows_extreme", "_progress")
 
     class Settings(DetectorSettings):
         """Levels are for `kl` per token in nats; `approx_kl` and `rollout_kl` take 0.3, `kl_sequence` 30 times them."""
 
         warning_sigma: float = Field(3.0, gt=0, description="sigmas above the baseline for a warning")
         critical_sigma: float = Field(4.5, gt=0, description="sigmas above the baseline for a critical")
-        warning_level: float = Field(0.25, ge=0, description="median KL of 3 rows below which nothing is said")
-        critical_level: float = Field(0.6, ge=0, description="median KL of 5 rows below which nothing is critical")
+        warning_level: float = Field(0.25, ge=0, description="median KL of 5 rows below which nothing is said")
+        critical_level: float = Field(0.6, ge=0, description="median KL of 7 rows below which nothing is critical")
+        extreme_level: float = Field(5.0, ge=0, description="KL of 5 rows in a row that is always critical")
         creep_level: float = Field(0.4, ge=0, description="KL of 20 rows that warns however slowly it came")
 
     def __init__(self, settings: DetectorSettings | dict[str, Any] | None = None) -> None:
@@ -58,6 +62,7 @@ class KlExplosion(Detector):
         self._surge = Surge(sigma=0.3)
         self._opening = Opening(5)
         self._rows_high = 0
+        self._rows_extreme = 0
 
     def check(self, obs: Observation) -> Finding | None:
         """Judge the best KL there is; a better one that comes later starts a new baseline."""
@@ -77,7 +82,12 @@ class KlExplosion(Detector):
         reading = self._surge.push(x)
         high = x > self.settings.creep_level * _FLOORS[source]
         self._rows_high = min(_CREEP_ROWS, self._rows_high + 1) if high else max(0, self._rows_high - 1)
-        return (self._sudden(reading) if reading else None) or (self._slow(x) if high else None)
+        extreme = x > self.settings.extreme_level * _FLOORS[source]
+        self._rows_extreme = self._rows_extreme + 1 if extreme else 0
+        finding = self._sudden(reading) if reading else None
+        if finding is None or finding.severity is Severity.WARNING:
+            return self._extreme(x) or finding or (self._slow(x) if high else None)
+        return finding
 
     def _sudden(self, now: Reading) -> Finding | None:
         if not now.new:
@@ -92,13 +102,25 @@ class KlExplosion(Detector):
             "baseline": now.center,
             "sigma": now.sigmas,
         }
-        lasting = now.lasting_sigmas > limits.critical_sigma and now.lasting > limits.critical_level * scale
+        sure = (now.lasting_sigmas > limits.critical_sigma and now.lasting_times > 3.0) or now.lasting_times > 10.0
+        lasting = sure and now.lasting > limits.critical_level * scale
         extreme = now.sigmas > 2 * limits.critical_sigma and now.level > 3 * limits.critical_level * scale
-        if now.unseen and ((lasting and now.lasting_times > 3.0) or extreme):
+        if now.unseen and (lasting or extreme):
             return critical(text, **evidence)
         if now.sigmas > limits.warning_sigma and now.level > limits.warning_level * scale:
             return warning(text, **evidence)
         return None
+
+    def _extreme(self, x: float) -> Finding | None:
+        """So far away that no baseline and no reward can speak for it."""
+        if self._rows_extreme < _EXTREME_ROWS or x < 10.0 * self._opening.level:
+            return None
+        level = self.settings.extreme_level * _FLOORS[self._source]
+        return critical(
+            f"{_NAMES[self._source]} = {x:.3g}, above {level:.3g} for {self._rows_extreme} steps: "
+            "nothing is left of the policy that it is measured against",
+            signal=self._source, value=x, level=level, rows=self._rows_extreme, opening=self._opening.level,
+        )
 
     def _slow(self, x: float) -> Finding | None:
         """A rise so slow that the baseline followed it: judged by its level, and by whether the reward pays for it."""

@@ -63,6 +63,12 @@ class RewardBimodality(Detector):
         self._pool, self._gap = [], 0
         return self._test(values)
 
+    def blind(self) -> tuple[str, str]:
+        """Only few-valued rewards so far: there is no distribution to test."""
+        if self._tests or not self._discrete:
+            return "", ""
+        return "the rewards take few values (0/1 and the like), several heaps are their nature", "none is needed"
+
     def _test(self, values: FloatArray) -> Finding | None:
         limits = self.settings
         ordered = np.sort(values)

@@ -24,15 +24,15 @@ class RewardVarianceExplosion(Detector):
 
     id: ClassVar[str] = "reward_variance_explosion"
     link: ClassVar[Link] = Link.REWARD
-    needs: ClassVar[tuple[str, ...]] = ("reward_std", "rewards")
+    needs: ClassVar[tuple[str, ...]] = ("reward_std",)
     warmup: ClassVar[int] = 8
     state: ClassVar[tuple[str, ...]] = ("_surge", "_vanish", "_best")
 
     class Settings(DetectorSettings):
         """Ratios are of standard deviations."""
 
-        warning_times: float = Field(3.0, gt=1, description="times the baseline, median of 3 rows")
-        critical_times: float = Field(8.0, gt=1, description="times the baseline, median of 5 rows")
+        warning_times: float = Field(3.0, gt=1, description="times the baseline, median of 5 rows")
+        critical_times: float = Field(8.0, gt=1, description="times the baseline, median of 7 rows")
         sigma: float = Field(4.0, gt=0, description="sigmas above the baseline that must be passed as well")
         gone_rows: int = Field(60, ge=1, description="rows in a row without any spread that warn")
 
@@ -66,7 +66,7 @@ class RewardVarianceExplosion(Detector):
             return None
         squared = now.times * now.times
         text = f"Reward variance exploded {squared:.3g}x above baseline (standard deviation {now.times:.3g}x)"
-        evidence = {"reward_std": std, "median_of_3": now.level, "baseline": now.center, "times": now.times}
+        evidence = {"reward_std": std, "median_of_5": now.level, "baseline": now.center, "times": now.times}
         if now.unseen and now.lasting_times > limits.critical_times and now.lasting_sigmas > limits.sigma:
             return critical(text, **evidence)
         return warning(text, **evidence)

@@ -1,0 +1,82 @@
+"""Seams: methods of a live trainer that also tell us what they were given and what they returned."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from rlwatch.guest import Guest
+
+After = Callable[[tuple[Any, ...], dict[str, Any], Any], None]
+"""Called with a method's positional arguments, keywords and result."""
+
+Gate = Callable[[tuple[Any, ...], dict[str, Any]], bool]
+"""Called with a method's positional arguments and keywords; False keeps the method from running."""
+
+
+class Seam:
+    """One method of one object, wrapped on the instance: the original runs, its result is passed on as it is.
+
+    Pickles and copies as the method it stands for, so that the trainer that carries it can be pickled too.
+    """
+
+    def __init__(self, owner: Any, name: str, guest: Guest, after: After | None, gate: Gate | None) -> None:
+        self._owner = owner
+        self._name = name
+        self._original = getattr(owner, name)
+        self._own = vars(owner).get(name)
+        self._guest = guest
+        self._after = after
+        self._gate = gate
+        functools.update_wrapper(self, self._original, updated=())
+        setattr(owner, name, self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._gate is not None and not self._ask(self._gate, args, kwargs):
+            return None
+        result = self._original(*args, **kwargs)
+        if self._after is not None:
+            self._ask(self._after, args, kwargs, result)
+        return result
+
+    def _ask(self, ours: Callable[..., Any], *given: Any) -> Any:
+        if self._guest.off(self._name):
+            return True
+        try:
+            return ours(*given)
+        except Exception as error:  # noqa: BLE001 - a failure of ours must not reach the trainer
+            self._guest.failed(self._name, error)
+            return True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (self._owner, self._name)
+
+    def remove(self) -> None:
+        """Put the original back; where somebody has wrapped the seam since, it stays as a plain passage."""
+        self._after = self._gate = None
+        if vars(self._owner).get(self._name) is self:
+            if self._own is None:
+                delattr(self._owner, self._name)
+            else:
+                setattr(self._owner, self._name, self._own)
+
+
+class Seams:
+    """All seams of one training run."""
+
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+        self._seams: list[Seam] = []
+
+    def add(self, owner: Any, name: str, after: After | None = None, gate: Gate | None = None) -> bool:
+        """Wrap `owner.name` where there is such a method, and say whether there is."""
+        if not callable(getattr(owner, name, None)):
+            return False
+        self._seams.append(Seam(owner, name, self._guest, after, gate))
+        return True
+
+    def remove(self) -> None:
+        """Restore every original, the last wrapped first."""
+        while self._seams:
+            self._seams.pop().remove()

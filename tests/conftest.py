@@ -1,0 +1,27 @@
+"""What all tests share: the environment is clean, and hypothesis gives the same examples each time."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("rlwatch", derandomize=True, deadline=None, max_examples=40, database=None)
+settings.load_profile("rlwatch")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No RLWATCH_* variable of the developer's shell reaches a test."""
+    for name in list(os.environ):
+        if name.upper().startswith("RLWATCH_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory: no `rlwatch.yaml` is found, and run folders land in it."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

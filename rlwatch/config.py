@@ -11,17 +11,9 @@ import os
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    create_model,
-    field_validator,
-)
+from pydantic import Field, ValidationError, create_model, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -34,7 +26,7 @@ from pydantic_settings import (
 from rlwatch.detectors.base import Detector, DetectorSettings
 from rlwatch.detectors.roster import ContractError, Own, Roster, roster
 from rlwatch.presets import PRESETS
-from rlwatch.rules import RuleError, parse
+from rlwatch.rules.setting import Rules
 from rlwatch.signals import SIGNALS
 
 ENV_PREFIX = "RLWATCH_"
@@ -79,28 +71,6 @@ class _EnvSource(EnvSettingsSource):
         return _switches_as_dicts(super().__call__(), self.settings_cls)
 
 
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, (str, dict)) else value
-
-
-def _as_text(value: Any) -> Any:
-    """YAML takes `- kl > 0.3: warning` for a dict of one key."""
-    if isinstance(value, dict) and len(value) == 1:
-        return ": ".join(map(str, next(iter(value.items()))))
-    return value
-
-
-def _readable(value: str, info: ValidationInfo) -> str:
-    try:
-        parse(value, info.data.get("signal_map"))
-    except RuleError as error:
-        raise ValueError(f"column {error.column}: {error.problem}") from None
-    return value
-
-
-RuleSetting = Annotated[str, BeforeValidator(_as_text), AfterValidator(_readable)]
-
-
 class WatchSettings(BaseSettings):
     """Everything `Watch` can be told; `settings_class()` adds one field a detector."""
 
@@ -126,9 +96,7 @@ class WatchSettings(BaseSettings):
     gpus: int | None = Field(None, ge=1, description="GPUs of the run: with a price, incidents say what they cost")
     gpu_price: float | None = Field(None, ge=0, description="price of one GPU for an hour, in dollars")
     signal_map: dict[str, str] = Field(default_factory=dict, description="signal -> the key you log it under")
-    rules: Annotated[list[RuleSetting], BeforeValidator(_as_list)] = Field(
-        default_factory=list, description="guards of your own, as 'kl > 0.35 for 5' (docs/rules.md)"
-    )
+    rules: Rules = Field(default_factory=list, description="guards of your own, as 'kl > 0.35 for 5' (docs/rules.md)")
 
     @field_validator("preset")
     @classmethod
@@ -143,15 +111,6 @@ class WatchSettings(BaseSettings):
         for name in value:
             if name not in SIGNALS:
                 raise ValueError(f"no signal {name!r}{_nearest(name, SIGNALS)}; a map is signal -> your key")
-        return value
-
-    @field_validator("rules")
-    @classmethod
-    def _each_once(cls, value: list[str], info: ValidationInfo) -> list[str]:
-        texts = [parse(rule, info.data.get("signal_map")).text for rule in value]
-        for text in texts:
-            if texts.count(text) > 1:
-                raise ValueError(f"the rule {text!r} is there twice")
         return value
 
     @classmethod

@@ -13,7 +13,10 @@ from rows import (
     correlated,
     false_alarms,
     first,
+    observations,
 )  # fmt: skip
+
+from rlwatch.detectors.policy.kl_controller import KlController
 
 NAME = "kl_controller"
 TARGET = 0.1
@@ -111,6 +114,20 @@ def test_a_fixed_penalty_has_no_controller() -> None:
     kl = np.linspace(0.0, 3.0, 400) * around(1.0, rng, 400)
     assert alerts_of(NAME, {"kl": kl, "kl_coef": np.full(400, 0.05)}) == []
     assert alerts_of(NAME, {"kl": kl, "kl_coef": 0.05 * 2.0 ** (np.arange(400) // 100)}) == []
+
+
+def test_without_a_controller_it_is_blind() -> None:
+    """Coverage says that a fixed penalty has no controller, and that a target without a KL is half of what it takes."""
+    fixed, target, works = KlController(), KlController(), KlController()
+    for row in observations({"kl": np.full(60, 0.1), "kl_coef": 0.05}):
+        fixed.update(row)
+    for row in observations({"kl_target": np.full(60, 0.1)}):
+        target.update(row)
+    for row in observations(controlled(60)):
+        works.update(row)
+    assert "a fixed penalty has no controller" in fixed.coverage().reason
+    assert (target.coverage().state, target.coverage().fix) == ("starved", "log kl")
+    assert works.coverage().state == "armed"
 
 
 @pytest.mark.parametrize("gain", [0.005, 0.05, 0.25])

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from rows import Signals, alerts_of, around, assert_nan_changes_nothing, assert_state_survives, false_alarms, first
+from rows import (
+    Signals,
+    alerts_of,
+    around,
+    assert_nan_changes_nothing,
+    assert_state_survives,
+    false_alarms,
+    first,
+    observations,
+)
+
+from rlwatch.detectors.critic.update_imbalance import UpdateImbalance
 
 NAME = "update_imbalance"
 ROWS = 300
@@ -68,6 +79,18 @@ def test_norms_every_few_rows() -> None:
     run = steps(policy=20.0)
     sparse = {name: [x if row % 5 == 0 else None for row, x in enumerate(run[name])] for name in run}
     first(NAME, {**sparse, "loss": np.zeros(ROWS)}, onset=100, delay=40, severity="warning")
+
+
+def test_one_norm_alone_is_blind() -> None:
+    """Coverage says which of the two is missing."""
+    one = UpdateImbalance()
+    for row in observations({"policy_step_norm": steps()["policy_step_norm"]}):
+        one.update(row)
+    coverage = one.coverage()
+    assert (coverage.state, coverage.fix) == ("starved", "log value_step_norm beside it")
+    for row in observations(steps()):
+        one.update(row)
+    assert one.coverage().state == "armed"
 
 
 @pytest.mark.parametrize("sigma", [0.3, 0.6])

@@ -13,6 +13,7 @@ from rows import (
     correlated,
     false_alarms,
     first,
+    observations,
     told,
 )  # fmt: skip
 
@@ -148,6 +149,17 @@ def test_arrays_stand_in_for_the_explained_variance() -> None:
     obs = Observation(60)
     obs.samples = {"returns": np.ones(8), "values": np.ones(7)}
     assert one.update(obs) is None
+
+
+def test_values_without_returns_are_blind() -> None:
+    """Coverage says what is missing."""
+    one = ValueFailure()
+    for row in observations({"value_mean": np.ones(20)}):
+        one.update(row)
+    assert one.coverage().reason == "value_mean came without return_mean"
+    for row in observations(critic(rows=20)):
+        one.update(row)
+    assert one.coverage().state == "armed"
 
 
 @pytest.mark.parametrize("sigma", [0.3, 0.6])

@@ -72,6 +72,13 @@ class UpdateImbalance(Detector):
         steps = {"policy_step": policy, "value_step": value, "rho": rho}
         return self._drift(rho, steps) or self._sudden(over, "above", steps) or self._sudden(under, "below", steps)
 
+    def blind(self) -> tuple[str, str]:
+        """One of the two norms never came."""
+        if self._seen < 5 or len(self._opening):
+            return "", ""
+        other = "value_step_norm" if self._signal == "policy_step_norm" else "policy_step_norm"
+        return f"{self._signal} came without {other} above 0", f"log {other} beside it"
+
     def _sudden(self, now: Reading | None, side: str, steps: dict[str, Any]) -> Finding | None:
         limits = self.settings
         if now is None or not now.new or now.times < limits.times or now.sigmas < limits.sigma:

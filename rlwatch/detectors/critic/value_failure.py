@@ -95,6 +95,13 @@ class ValueFailure(Detector):
             found = self._out_of_scale(bounded(signals["value_mean"]), bounded(signals["return_mean"]))
         return found
 
+    def blind(self) -> tuple[str, str]:
+        """Only half of a pair came: the values without the returns."""
+        pair = {"values": "returns", "value_mean": "return_mean"}.get(self._signal)
+        if pair is None or self._seen < 5 or self._explained.rows or self._value.rows or len(self._loss.values):
+            return "", ""
+        return f"{self._signal} came without {pair}", f"log explained_variance, or {pair}"
+
     def _push_loss(self, loss: float, third: bool) -> Reading | None:
         x = positive(loss)
         self._loss.push(x)

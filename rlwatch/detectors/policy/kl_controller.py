@@ -111,6 +111,16 @@ class KlController(Detector):
             return found
         return self._controller(x, coef, target)
 
+    def blind(self) -> tuple[str, str]:
+        """A penalty that never moved and has no target, or no KL to hold against it."""
+        if self._seen < self.warmup or self._kl.rows:
+            return "", ""
+        if not self._moves and self._signal == "kl_coef" and self.settings.target is None:
+            return "the coefficient never moved and no target is logged: a fixed penalty has no controller", (
+                "none is needed; to hold KL to a target all the same, set kl_controller.target"
+            )
+        return f"{self._signal} came without a KL", "log kl"
+
     def _follow(self, coef: float) -> None:
         """How often the coefficient moved, since when it has not, and what KL was then."""
         if self._coef is not None and coef != self._coef:

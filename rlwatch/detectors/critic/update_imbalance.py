@@ -81,7 +81,7 @@ class UpdateImbalance(Detector):
 
     def _sudden(self, now: Reading | None, side: str, steps: dict[str, Any]) -> Finding | None:
         limits = self.settings
-        if now is None or not now.new or now.times < limits.times or now.sigmas < limits.sigma:
+        if now is None or not now.unseen or now.times < limits.times or now.sigmas < limits.sigma:
             return None
         return warning(
             f"Policy:value step-norm ratio = {steps['rho']:.3g}, {now.times:.3g}x {side} its healthy level",

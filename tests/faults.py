@@ -239,7 +239,7 @@ def reward_up_gold_down(strength: float = 1.0, seed: int = 0, onset: int = 0, ro
 
 @fault("reward_drift", delay=300)
 def reward_up_with_length(strength: float = 1.0, seed: int = 0, onset: int = 0, rows: int = 400) -> Run:
-    """The reward rises by .6 over 400 rows, the gold score not, while responses grow to 1 + 2 x strength their length."""
+    """The reward rises by .6 over 400 rows, the gold score not, while responses grow to 1 + 2 x strength times."""
     run = healthy(rows, seed)
     rng = np.random.default_rng(seed + 1)
     share = since(rows, onset) / rows

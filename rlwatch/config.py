@@ -92,6 +92,9 @@ class WatchSettings(BaseSettings):
     run_id: str | None = Field(None, description="the run folder's name; an existing one is continued")
     console: bool = Field(True, description="start line, alert panels, coverage table and summary on stderr")
     main_process: bool = Field(True, description="False on the other ranks: they judge and act, but stay silent")
+    catalogue: Literal["core", "full"] = Field(
+        "core", description="which detectors are on: the eight core ones, or all; any one by `detector=True`"
+    )
     coverage_after: int = Field(10, ge=1, description="rows after which the coverage table is shown once")
     gpus: int | None = Field(None, ge=1, description="GPUs of the run: with a price, incidents say what they cost")
     gpu_price: float | None = Field(None, ge=0, description="price of one GPU for an hour, in dollars")

@@ -79,8 +79,8 @@ class Detector(ABC):
 
     A subclass sets `id` (its file's name, its playbook page, its settings key), `link`, `needs` (any one of these
     signals or sample arrays lets it work, best first; finite ones, unless it `judges_nonfinite`), `warmup` (rows it
-    must see before it can speak), names the
-    attributes that make up its `state`, and implements `check`. It is called for every row and must cost about a
+    must see before it can speak), names the attributes that make up its `state`, and implements `check`. One that is
+    not `core` is on with `catalogue="full"`, or by its own switch. It is called for every row and must cost about a
     microsecond. `check` returns a `Finding` for as long as the trouble lasts: `update` turns the first into an alert
     and keeps quiet until the trouble grows (warning to critical) or has been over for `rearm` rows and `cooldown` has
     passed.
@@ -93,6 +93,7 @@ class Detector(ABC):
     needs: ClassVar[tuple[str, ...]]
     warmup: ClassVar[int] = 1
     judges_nonfinite: ClassVar[bool] = False
+    core: ClassVar[bool] = True
     state: ClassVar[tuple[str, ...]] = ()
     playbook_url: ClassVar[str] = ""
     remedy: ClassVar[str] = ""

@@ -30,10 +30,17 @@ class Team:
         self._absent = absent_by_nature(settings.preset)
         self.detectors: dict[str, Detector] = {}
         for name in self._kinds:
-            if name not in self._roster.kinds or getattr(settings, name).enabled:
+            if name not in self._roster.kinds or self._is_on(name):
                 playbook.remedy(name)  # read now: an alert must cost no I/O on the training thread
                 self.detectors[name] = self._make(name)
         self._live = list(self.detectors.values())
+
+    def _is_on(self, name: str) -> bool:
+        """As the settings say; where they say nothing, if the catalogue has it."""
+        own = getattr(self._settings, name)
+        if "enabled" in own.model_fields_set or self._kinds[name].core or self._settings.catalogue == "full":
+            return bool(own.enabled)
+        return False
 
     def _in_order(self) -> dict[str, type[Detector]]:
         """All kinds by id, the rules too, in the causal order of the links."""
@@ -53,8 +60,9 @@ class Team:
 
     @property
     def off(self) -> list[str]:
-        """The detectors that the settings switch off."""
-        return [name for name in self._kinds if name not in self.detectors]
+        """The detectors that the settings switch off; those outside the catalogue are not missed."""
+        full = self._settings.catalogue == "full"
+        return [name for name, kind in self._kinds.items() if name not in self.detectors and (kind.core or full)]
 
     @property
     def own_signals(self) -> frozenset[str]:
@@ -91,6 +99,8 @@ class Team:
         lines = []
         for name, kind in self._kinds.items():
             if name not in self.detectors:
+                if name not in self.off:
+                    continue  # not of this catalogue, and nobody asked for it
                 line = Coverage(name, kind.link.value, "off", reason="switched off by its settings")
             elif self._guest.off(_part(name)):
                 line = Coverage(name, kind.link.value, "failed", reason=self._guest.reasons[_part(name)])

@@ -22,6 +22,12 @@ from rlwatch.sinks import ConsoleSink
 
 
 @pytest.fixture(autouse=True)
+def _all_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The walkthroughs need the whole catalogue."""
+    monkeypatch.setenv("RLWATCH_CATALOGUE", "full")
+
+
+@pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 

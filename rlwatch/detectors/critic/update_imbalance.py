@@ -32,6 +32,7 @@ class UpdateImbalance(Detector):
 
     id: ClassVar[str] = "update_imbalance"
     link: ClassVar[Link] = Link.CRITIC
+    core: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("policy_step_norm", "value_step_norm")
     warmup: ClassVar[int] = _OPENING
     state: ClassVar[tuple[str, ...]] = ("_over", "_under", "_opening", "_drifted", "_long")

@@ -48,6 +48,7 @@ class ValueFailure(Detector):
 
     id: ClassVar[str] = "value_failure"
     link: ClassVar[Link] = Link.CRITIC
+    core: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("explained_variance", "value_loss", "values", "value_mean")
     warmup: ClassVar[int] = 10
     state: ClassVar[tuple[str, ...]] = (

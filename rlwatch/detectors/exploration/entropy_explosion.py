@@ -32,6 +32,7 @@ class EntropyExplosion(Detector):
 
     id: ClassVar[str] = "entropy_explosion"
     link: ClassVar[Link] = Link.EXPLORATION
+    core: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("entropy",)
     warmup: ClassVar[int] = 6
     state: ClassVar[tuple[str, ...]] = ("_opening", "_usual", "_levels", "_standing", "_differential")

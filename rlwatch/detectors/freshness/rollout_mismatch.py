@@ -26,6 +26,7 @@ class RolloutMismatch(Detector):
 
     id: ClassVar[str] = "rollout_mismatch"
     link: ClassVar[Link] = Link.FRESHNESS
+    core: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = (
         "rollout_prob_diff", "rollout_logprob_diff", "rollout_kl", "is_weight_mean", "ess",
     )  # fmt: skip

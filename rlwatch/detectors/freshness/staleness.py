@@ -34,6 +34,7 @@ class Staleness(Detector):
 
     id: ClassVar[str] = "staleness"
     link: ClassVar[Link] = Link.FRESHNESS
+    core: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("staleness", "staleness_max")
     warmup: ClassVar[int] = 30
     state: ClassVar[tuple[str, ...]] = ("_source", "_age", "_opening", "_old", "_beyond", "_last", "_rises", "_from")

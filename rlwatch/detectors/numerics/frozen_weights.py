@@ -26,6 +26,7 @@ class FrozenWeights(Detector):
 
     id: ClassVar[str] = "frozen_weights"
     link: ClassVar[Link] = Link.NUMERICS
+    core: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("update_norm", "policy_step_norm", "grad_norm")
     state: ClassVar[tuple[str, ...]] = ("_weights", "_still", "_no_gradient", "_untied")
 

@@ -30,6 +30,7 @@ class ClipFraction(Detector):
 
     id: ClassVar[str] = "clip_fraction"
     link: ClassVar[Link] = Link.POLICY
+    core: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("clip_fraction",)
     warmup: ClassVar[int] = 6
     state: ClassVar[tuple[str, ...]] = ("_clipped", "_far", "_progress")

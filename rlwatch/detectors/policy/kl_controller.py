@@ -53,6 +53,7 @@ class KlController(Detector):
 
     id: ClassVar[str] = "kl_controller"
     link: ClassVar[Link] = Link.POLICY
+    core: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("kl_coef", "kl_target")
     warmup: ClassVar[int] = 40
     state: ClassVar[tuple[str, ...]] = (

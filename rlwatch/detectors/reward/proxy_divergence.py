@@ -34,6 +34,7 @@ class ProxyDivergence(Detector):
 
     id: ClassVar[str] = "proxy_divergence"
     link: ClassVar[Link] = Link.REWARD
+    core: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("gold_score", "gold_scores")
     warmup: ClassVar[int] = _FEWEST
     state: ClassVar[tuple[str, ...]] = (

@@ -37,6 +37,7 @@ class RewardCollapse(Detector):
 
     id: ClassVar[str] = "reward_collapse"
     link: ClassVar[Link] = Link.REWARD
+    core: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("reward_mean", "rewards")
     warmup: ClassVar[int] = 8
     state: ClassVar[tuple[str, ...]] = ("_standing", "_lows", "_low_share")

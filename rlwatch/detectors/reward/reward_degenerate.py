@@ -39,6 +39,7 @@ class RewardDegenerate(Detector):
 
     id: ClassVar[str] = "reward_degenerate"
     link: ClassVar[Link] = Link.REWARD
+    core: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = (
         "rewards",
         "reward_std",

@@ -52,6 +52,7 @@ class SideMetrics(Detector):
 
     id: ClassVar[str] = "side_metrics"
     link: ClassVar[Link] = Link.REWARD
+    core: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("completions", *_LOGGED.values())
     warmup: ClassVar[int] = 2 * _ROWS
     state: ClassVar[tuple[str, ...]] = ("_read_rows", "_pairs", "_examples", "_standing")

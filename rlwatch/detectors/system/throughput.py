@@ -44,6 +44,7 @@ class Throughput(Detector):
 
     id: ClassVar[str] = "throughput"
     link: ClassVar[Link] = Link.SYSTEM
+    core: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = _TIMES + _MEMORY
     warmup: ClassVar[int] = _BLOCK * 10
     state: ClassVar[tuple[str, ...]] = (

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rlwatch.adapters.trl import RLWatchCallback, attach
-    from rlwatch.alert import Action, Alert, Severity, Verdict
+    from rlwatch.alert import EXIT_HALTED, Action, Alert, Severity, Verdict
     from rlwatch.config import ConfigError
     from rlwatch.detectors.base import Detector
     from rlwatch.observation import Observation
@@ -27,6 +27,7 @@ _HOMES = {
     "Alert": "alert",
     "ConfigError": "config",
     "Detector": "detectors.base",
+    "EXIT_HALTED": "alert",
     "Observation": "observation",
     "RLWatchCallback": "adapters.trl",
     "Severity": "alert",
@@ -35,11 +36,12 @@ _HOMES = {
     "attach": "adapters.trl",
 }
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - plain alphabetical order
     "Action",
     "Alert",
     "ConfigError",
     "Detector",
+    "EXIT_HALTED",
     "Observation",
     "RLWatchCallback",
     "Severity",

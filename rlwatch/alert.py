@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+EXIT_HALTED = 70
+"""What a training script should exit with when rlwatch has halted it (EX_SOFTWARE of sysexits.h): a launcher can tell
+it from a crash, and must not simply start the run again."""
+
 
 class Severity(StrEnum):
     """A warning asks a person to look; a critical may halt the run or roll it back."""
@@ -78,13 +82,22 @@ class Verdict:
     """What `Watch.log` returns: the alerts raised at this call and what to do about them.
 
     `poisoned` says that this step's loss or gradient is not finite: unless the settings say to continue, its update
-    must not reach the weights, also where the action is to halt.
+    must not reach the weights, also where the action is to halt. `note` is one sentence where the action is not simply
+    what the settings name: what was rolled back, or why the run halts.
     """
 
     step: int
     alerts: tuple[Alert, ...] = ()
     action: Action = Action.CONTINUE
     poisoned: bool = False
+    note: str = ""
+
+    def settle(self, action: Action, note: str, *, poisoned: bool | None = None) -> None:
+        """Called by who carries it out, before the loop looks: where ranks agreed on more, or going back is no use."""
+        object.__setattr__(self, "action", action)
+        object.__setattr__(self, "note", note)
+        if poisoned is not None:
+            object.__setattr__(self, "poisoned", poisoned)
 
     @property
     def skip(self) -> bool:

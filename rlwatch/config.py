@@ -79,12 +79,24 @@ class WatchSettings(BaseSettings):
     )
 
     preset: str | None = Field(None, description="a named set of defaults for an algorithm")
-    on_critical: Literal["continue", "skip", "halt"] = Field(
-        "continue", description="what a critical alert does: report only, withhold this update, or stop the run"
+    on_critical: Literal["continue", "skip", "rollback", "halt"] = Field(
+        "continue",
+        description="what a critical alert does: report only, withhold this update, go back to the last healthy state "
+        "and change something, or stop the run",
     )
     on_nonfinite: Literal["continue", "skip", "halt"] = Field(
         "skip", description="what a non-finite loss or gradient does; 'skip' keeps its update from the weights"
     )
+    rollback_budget: int = Field(3, ge=0, description="rollbacks a run at most; then a critical halts it")
+    snapshot_memory: int | float | str = Field(
+        "25%", description="host memory for snapshots: bytes, '2GB', or a share of what is free ('25%')"
+    )
+    snapshot_every: int | None = Field(
+        None, ge=1, description="rows between snapshots; none: as often as 2 % of a step's time allows"
+    )
+    stall: bool = Field(True, description="say so when no step comes for far longer than usual, with all stacks")
+    stall_times: float = Field(10.0, gt=1, description="times the usual step without a step that are a stall")
+    stall_seconds: float = Field(60.0, gt=0, description="seconds without a step below which it is none")
     strict: bool = Field(False, description="raise on bad input and on rlwatch's own errors (for tests)")
     sync: bool = Field(False, description="wait for accelerator values, so that they are judged at their own step")
     record: bool = Field(True, description="write the run folder")
@@ -106,6 +118,14 @@ class WatchSettings(BaseSettings):
     def _known_preset(cls, value: str | None) -> str | None:
         if value is not None and value not in PRESETS:
             raise ValueError(f"no preset {value!r}{_nearest(value, PRESETS)}")
+        return value
+
+    @field_validator("snapshot_memory")
+    @classmethod
+    def _a_size(cls, value: Any) -> Any:
+        from rlwatch.responses.memory import memory_limit
+
+        memory_limit(value)
         return value
 
     @field_validator("signal_map")

@@ -41,6 +41,10 @@ class Waiting:
             complaint = f"over {MAX_WAITING} rows wait for the accelerator; the oldest are dropped"
             self._intake.guest.complain("waiting", complaint)
 
+    def drop(self) -> None:
+        """Forget the rows that are still on their way."""
+        self._rows.clear()
+
     def arrived(self, wait: bool = False) -> list[Observation]:
         """The rows that are here, in order; with `wait`, or a queue made with `sync`, all of them."""
         ready = []

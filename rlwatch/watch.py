@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 import time
 import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
-from rlwatch.alert import Action, Alert, Verdict
+from rlwatch.alert import Alert, Verdict
 from rlwatch.config import load_settings, members
 from rlwatch.detectors.coverage import CoverageReport
 from rlwatch.detectors.team import Team
@@ -18,6 +20,8 @@ from rlwatch.diagnosis.course import Course
 from rlwatch.guest import Guest
 from rlwatch.intake import Intake
 from rlwatch.observation import Observation
+from rlwatch.responses.decision import SETTLE, Decision
+from rlwatch.responses.health import Health
 from rlwatch.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -26,7 +30,9 @@ if TYPE_CHECKING:
     from rlwatch.adapters.pytorch import Guard
     from rlwatch.detectors.roster import Own
     from rlwatch.diagnosis import Incident
+    from rlwatch.responses.checkpoints import CheckpointTags
     from rlwatch.sinks.base import Sink
+    from rlwatch.stall import StallWatch
 
 MAX_ALERTS = 1000
 """Alerts kept in memory; all of them are in the run folder."""
@@ -42,7 +48,8 @@ class Watch:
 
     Args:
         preset: a named set of defaults: `grpo`, `rlvr`, `ppo`, `dpo` or `classic`, or one of them with `-strict`.
-        on_critical: what a critical alert does: `continue` (report only), `skip` (withhold this update) or `halt`.
+        on_critical: what a critical alert does: `continue` (report only), `skip` (withhold this update), `rollback` (go
+            back to the last healthy state, change something and go on; see `guard`) or `halt`.
         detectors: your own: subclasses of `Detector`, which are configured as the others, or instances, of which the
             Watch takes a copy.
         **settings: any other setting (`rlwatch.config.WatchSettings`), as `rules=["kl > 0.35 for 5"]`, or a detector's
@@ -73,6 +80,12 @@ class Watch:
         self._course = Course()
         self._sinks: list[Sink] = []
         self._waiting = Waiting(self._intake, self.settings.sync)
+        self._decide = Decision(self.settings)
+        self.health = Health(self._team.detectors)
+        self._settling = 0
+        self._stall: StallWatch | None = None
+        self._tags: CheckpointTags | None = None
+        self.events: deque[dict[str, Any]] = deque(maxlen=MAX_ALERTS)
         self._started = 0.0
         self._closed = False
 
@@ -105,6 +118,8 @@ class Watch:
         if not self._started:
             self._start()
         observation, pending = self._intake.observe(metrics, signals, step)
+        if self._stall is not None:
+            self._stall.beat(observation.step)
         if pending is None and not self._waiting:
             verdict = self._judge(observation)
         else:
@@ -116,9 +131,14 @@ class Watch:
 
     def _judge(self, observation: Observation) -> Verdict:
         self._course.push(observation)
-        alerts = self._team.update(observation)
+        alerts = self._team.update(observation) if not self._settling else []
+        self._settling = max(0, self._settling - 1)
         poisoned = observation.poisoned
-        verdict = Verdict(observation.step, tuple(alerts), self._action(alerts, poisoned), poisoned)
+        action, note = self._decide(alerts, poisoned)
+        verdict = Verdict(observation.step, tuple(alerts), action, poisoned, note)
+        self.health.judged(observation.row, alerts)
+        if self._tags is not None:
+            self._tags.update(now=bool(alerts))
         for alert in alerts:
             self.alerts.append(alert)
             count = self.counts.setdefault(alert.detector, {})
@@ -129,15 +149,6 @@ class Watch:
                 self._tell("alert", alert)
         return verdict
 
-    def _action(self, alerts: list[Alert], poisoned: bool) -> Action:
-        """The strongest of what the settings ask for; a skip of the update never stands in for a halt."""
-        asked = [Action.CONTINUE]
-        if poisoned:
-            asked.append(Action(self.settings.on_nonfinite))
-        if any(alert.critical for alert in alerts):
-            asked.append(Action(self.settings.on_critical))
-        return max(asked, key=lambda action: action.rank)
-
     def _start(self) -> None:
         """Open the sinks at the first row: by then the adapters have told what they know."""
         self._started = time.time()
@@ -146,7 +157,15 @@ class Watch:
             from rlwatch.sinks import open_sinks
 
             self._sinks = open_sinks(self.settings, self._guest)
+        if self.settings.stall and (self.settings.record or self.settings.console):
+            from rlwatch.stall import stall_watch_of
+
+            self._stall = stall_watch_of(self)
         self._tell("start", self._run_info())
+
+    def pause(self) -> AbstractContextManager[None]:
+        """A time in which no step will come, and that is no stall: `with watch.pause(): evaluate(model)`."""
+        return nullcontext() if self._stall is None else self._stall.pause()
 
     def _run_info(self) -> dict[str, Any]:
         from rlwatch import __version__
@@ -165,7 +184,8 @@ class Watch:
     def _tell(self, event: str, *args: Any) -> None:
         for sink in self._sinks:
             try:
-                getattr(sink, event)(*args)
+                if hear := getattr(sink, event, None):
+                    hear(*args)
             except Exception as error:  # noqa: BLE001 - who is told must not decide whether the run is judged
                 part = type(sink).__name__
                 self._guest.failed(part, error)
@@ -208,10 +228,18 @@ class Watch:
         scaler: Any = None,
         *,
         nonfinite: Literal["auto", "wait", "off"] = "auto",
+        **rollback: Any,
     ) -> Guard:
-        """What acts on a raw PyTorch loop: keeps poisoned updates from the weights (`rlwatch.adapters.pytorch.Guard`).
+        """What acts on a raw PyTorch loop: skips, rolls back (`rlwatch.adapters.pytorch.Guard`).
 
         With `on_nonfinite="continue"` the gradients are not checked (`nonfinite="off"`).
+
+        Args:
+            **rollback: for `on_critical="rollback"`: `state`, `knobs`, `remedies`, `budget`, `snapshot_every` and
+                `snapshot_memory`, as `rlwatch.adapters.torch_rollback.rollback_for` takes them.
+
+        Raises:
+            ValueError, StateError: what is given for a rollback cannot be used.
         """
         from rlwatch.adapters.pytorch import Guard
 
@@ -219,7 +247,59 @@ class Watch:
             nonfinite = "off"
         elif self.settings.sync and nonfinite == "auto":
             nonfinite = "wait"
-        return Guard(model, optimizer, scheduler, scaler, nonfinite=nonfinite, guest=self._guest)
+        guard = Guard(model, optimizer, scheduler, scaler, nonfinite=nonfinite, guest=self._guest)
+        if self.settings.on_critical == "rollback":
+            from rlwatch.adapters.torch_rollback import rollback_for
+
+            guard.rollback = rollback_for(
+                self, model, guard.optimizers, scheduler, guard.scaler, council=guard.council, **rollback
+            )
+        return guard
+
+    # For whoever carries out what a verdict asks for
+
+    def saved(self, path: str | os.PathLike[str], step: int | None = None) -> None:
+        """Say that a checkpoint of the present weights was written to `path`, a folder or a file.
+
+        A file beside it, `rlwatch_health.json`, tells from then on whether it is healthy, suspect or poisoned:
+        `rlwatch checkpoints DIR` lists them. Does nothing on other ranks than the main one, and never raises.
+        """
+        if not self.settings.main_process or self._guest.off("Watch.saved"):
+            return
+        try:
+            if self._tags is None:
+                from rlwatch.responses.checkpoints import CheckpointTags
+
+                self._tags = CheckpointTags(self.health, self.complain)
+            self._tags.saved(path, self.step if step is None else step, self.rows)
+        except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
+            self._guest.failed("Watch.saved", error)
+
+    def promise_rollback(self) -> None:
+        """Somebody carries out rollbacks: without, `on_critical="rollback"` halts instead."""
+        self._decide.can_go_back = True
+
+    def complain(self, sentence: str) -> None:
+        """Say something about the user's input, once a run."""
+        self._guest.complain(sentence, sentence)
+
+    def go_back(self, state: Mapping[str, Any]) -> None:
+        """The run is back at an older state, and the detectors with it, as `state_dict` gave it then.
+
+        Steps and rows go on counting. Rows that still wait, and the next `SETTLE`, belong to what was given up: they
+        are not judged.
+        """
+        self._team.load_state_dict(state["detectors"])
+        self._waiting.drop()
+        self._decide.forget()
+        self._settling = SETTLE
+
+    def announce(self, kind: str, step: int, message: str, **facts: Any) -> None:
+        """Tell the sinks what was done to the run, or seen about it: `kind` is `rollback`, `halt`, `stall`, ..."""
+        event = {"event": kind, "step": step, "row": self.rows - 1, "message": message, **facts, "time": time.time()}
+        self.events.append(event)
+        if self._sinks:
+            self._tell("event", event)
 
     @property
     def step(self) -> int:
@@ -267,9 +347,13 @@ class Watch:
         """Judge the rows that still wait, write everything out and print the summary; further calls do nothing."""
         if self._closed:
             return
+        if self._stall is not None:
+            self._stall.stop()
         try:
             for observation in self._waiting.arrived(wait=True):
                 self._judge(observation)
+            if self._tags is not None:
+                self._tags.close()
             if self._started:
                 self._tell("close", self._summary())
         except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
@@ -283,6 +367,7 @@ class Watch:
             "seconds": time.time() - self._started,
             "alerts": self.counts,
             "incidents": [incident.as_dict() for incident in self.diagnosis()],
+            "events": list(self.events),
             "failures": self.failures,
             "coverage": self.coverage().as_dict(),
             "run_dir": self.run_dir,
@@ -308,7 +393,8 @@ def _together(step: int, verdicts: list[Verdict]) -> Verdict:
         return Verdict(step)
     alerts = tuple(alert for verdict in verdicts for alert in verdict.alerts)
     action = max((verdict.action for verdict in verdicts), key=lambda action: action.rank)
-    return Verdict(step, alerts, action, any(verdict.poisoned for verdict in verdicts))
+    note = "; ".join(dict.fromkeys(verdict.note for verdict in verdicts if verdict.note))
+    return Verdict(step, alerts, action, any(verdict.poisoned for verdict in verdicts), note)
 
 
 def _versions() -> dict[str, str]:

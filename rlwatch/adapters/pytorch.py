@@ -1,15 +1,20 @@
-"""A raw PyTorch loop: the guard that keeps a poisoned update from the weights."""
+"""A raw PyTorch loop: the guard that keeps poisoned updates from the weights and takes a broken run back."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from rlwatch.alert import Verdict
+from rlwatch.alert import Action, Verdict
 from rlwatch.guest import Guest, logger
+from rlwatch.responses.council import Council, settle_together
+from rlwatch.responses.decision import NOBODY
 from rlwatch.responses.gradient_check import GradientCheck
-from rlwatch.responses.skip import parameters, withhold
+from rlwatch.responses.skip import gradients, nonfinite, parameters, withhold
+
+if TYPE_CHECKING:
+    from rlwatch.responses.rollback import Rollback
 
 Nonfinite = Literal["auto", "wait", "off"]
 
@@ -17,7 +22,7 @@ _PART = "guard"
 
 
 class Guard:
-    """Withholds updates in a raw PyTorch loop; made by `Watch.guard`.
+    """Acts on verdicts in a raw PyTorch loop: withholds updates, and takes a broken run back; made by `Watch.guard`.
 
     ::
 
@@ -48,10 +53,24 @@ class Guard:
     Each optimizer is checked by itself. What it computes inside a closure (LBFGS) is not seen. A step
     recorded into a CUDA graph is not checked. The check reads every gradient once, as `clip_grad_norm_` does.
 
-    With several processes, make the guard on every rank. DDP gives all ranks the same gradients, so that they
-    withhold the same steps; under FSDP each looks at its own shard, so clip the norm over all ranks first.
-    Verdicts may differ between ranks: non-finite steps are then left to the check of the gradients, and a
-    skip for another reason is not applied, since copies of the weights would drift apart.
+    With several processes, make the guard on every rank and call `step` on each at every step: it takes one
+    reduction of a few integers between the hosts, and then all ranks do the same. A non-finite loss or gradient on
+    one of them withholds the update of all (on an accelerator, where the host does not wait for the gradients, this
+    holds for what the ranks share: DDP's gradients, or a norm clipped over all FSDP shards), and the strongest action
+    that one asks for is everyone's. Where rlwatch is missing on a rank, or a rank has died, nothing is acted on but
+    that check of the gradients.
+
+    With `on_critical="rollback"` a critical alert takes the run back to its last healthy state, changes something
+    (`rlwatch.responses.remedy`) and lets it go on, with the next batch: `step` returns True, the loop's `continue` does
+    the rest, and the step count goes on. Healthy is a state that no alert was traced to although the detectors'
+    lag has passed (`rlwatch.responses.health`); the one that the run began with needs no proof. Put back are weights,
+    optimizer, scheduler, scaler, `state`, `knobs`, the generators of `random`, `numpy` and `torch`, and the
+    detectors' own baselines: what follows is bit for bit what a run from that state with that remedy gives. States
+    are kept in host memory, as often as 2 % of a step's time allows.
+
+    Where that is no use the run halts (`verdict.halt`, the reason in `verdict.note`): the budget is used up, the same
+    failure came back at the same place, no state is proven healthy yet, or going back cannot cure it. Leave the
+    script with `sys.exit(rlwatch.EXIT_HALTED)` then.
 
     Args:
         model: the module whose gradients are dropped, or None.
@@ -62,8 +81,11 @@ class Guard:
         nonfinite: "auto" as described; "wait" makes the host wait for the check on an accelerator too, so
             that every optimizer skips exactly; "off" leaves everything to the verdicts.
         guest: where failures of the guard itself are noted. It never raises into the loop: it stands aside.
+        rollback: what goes back (`rlwatch.adapters.torch_rollback`); without it, a verdict to roll back halts.
+        council: the ranks, which all do the same.
 
     Attributes:
+        rollback: takes the snapshots and goes back; None unless `on_critical="rollback"`.
         skipped: updates withheld so far. Those found on an accelerator are counted a step or so later.
         consecutive: how many of the last updates in a row were withheld.
 
@@ -80,6 +102,8 @@ class Guard:
         *,
         nonfinite: Nonfinite = "auto",
         guest: Guest | None = None,
+        rollback: Rollback | None = None,
+        council: Council | None = None,
     ) -> None:
         if nonfinite not in ("auto", "wait", "off"):
             raise ValueError(f"nonfinite must be 'auto', 'wait' or 'off', got {nonfinite!r}")
@@ -90,35 +114,97 @@ class Guard:
         self.nonfinite = nonfinite
         self.skipped = 0
         self.consecutive = 0
+        self.rollback = rollback
+        self.council = council or Council()
         self._guest = guest or Guest()
         self._checks: list[GradientCheck] = []
         if nonfinite != "off" and self.scaler is None:
             for each in self.optimizers:
                 self._watch_steps(each)
 
-    def step(self, verdict: Verdict) -> bool:
+    def step(self, verdict: Verdict, *, position: Any = None) -> bool:
         """Act on a verdict, after `backward` and before `optimizer.step()`.
 
+        Args:
+            verdict: of this step, from `Watch.log`.
+            position: where in the data the loop is (an index into the epoch, say), if it knows: a failure that comes
+                back at the same position is the data's, and halts.
+
         Returns:
-            True when this update is withheld: its gradients are gone, the GradScaler is updated, and the loop
-            should `continue`. False otherwise. For a poisoned verdict that also halts, the gradients are
+            True when this update is withheld, or the run was taken back: the gradients are gone, the GradScaler is
+            updated, and the loop should `continue`. False otherwise; `verdict.halt` is then set where going back
+            was asked for and is no use. For a poisoned verdict that also halts, the gradients are
             dropped and it is still False, so that the `if verdict.halt: break` that follows is reached. On an
             accelerator a poisoned verdict gives False: it comes late, and the check of the gradients withheld
             that update when it was due.
         """
-        if self._guest.off(_PART):
+        due = self._due(verdict)
+        if self.council.meet():
+            poisoned = verdict.skip and verdict.poisoned
+            poisoned = poisoned or self._guarded("the check of gradients", self._bad_gradients)
+            broken = self._guest.off(_PART) or (verdict.rollback and self.rollback is None)
+            due = settle_together(verdict, self.council, poisoned=poisoned, broken=broken, due=due)
+        withheld = False
+        if not self._guest.off(_PART):
+            try:
+                withheld = self._take_back(verdict, position) if verdict.rollback else self._step(verdict)
+            except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
+                self._guest.failed(_PART, error)
+        if verdict.rollback and not withheld:
+            verdict.settle(Action.HALT, verdict.note or NOBODY)
+        if self.rollback is not None and not withheld:
+            self._let_through(self.rollback, verdict, due)
+        return withheld
+
+    def _due(self, verdict: Verdict) -> bool:
+        """Whether this is a step to take a snapshot at."""
+        if self.rollback is None or verdict.critical or verdict.poisoned:
             return False
+        return self.rollback.snapshots.due(self.rollback.watch.rows - 1)
+
+    def _bad_gradients(self) -> bool:
+        """Whether a gradient that the host can look at without waiting holds a NaN or an infinity."""
+        if self.nonfinite == "off" or self.scaler is not None:
+            return False
+        grads = [grad for each in self.optimizers for grad in gradients(each)]
+        if self.nonfinite != "wait":
+            grads = [grad for grad in grads if grad.device.type == "cpu"]
+        return any(bool(flag) for flag in nonfinite(grads))
+
+    def _guarded(self, part: str, ours: Callable[[], bool]) -> bool:
         try:
-            return self._step(verdict)
+            return not self._guest.off(part) and ours()
         except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
-            self._guest.failed(_PART, error)
+            self._guest.failed(part, error)
             return False
+
+    def _let_through(self, rollback: Rollback, verdict: Verdict, due: bool) -> None:
+        """The update comes next: the place for a snapshot, and for clipping that a remedy asked for."""
+        rollback.snapshots.tick()
+        try:
+            if due:
+                rollback.observe(rollback.watch.rows - 1, verdict.step)
+            if rollback.clip is not None:
+                rollback.clip.apply()
+        except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
+            self._guest.failed("snapshots", error)
 
     def remove(self) -> None:
         """Take the hooks off the optimizers; verdicts are still acted on."""
         for check in self._checks:
             check.remove()
         self._checks.clear()
+
+    def _take_back(self, verdict: Verdict, position: Any) -> bool:
+        self._drop_gradients()
+        if self.rollback is None:
+            return False
+        if self.scaler is not None:
+            with suppress(AssertionError):
+                self.scaler.update()
+        outcome = self.rollback.respond(verdict, position)
+        verdict.settle(verdict.action, outcome.note)
+        return outcome.done
 
     def _step(self, verdict: Verdict) -> bool:
         if verdict.poisoned and self._checked_anyway():
@@ -131,9 +217,6 @@ class Guard:
             if not self._checks:
                 self.consecutive = 0
             return False
-        if not verdict.poisoned and _several_ranks():
-            self._guest.complain(_PART, "a skip is not applied: several ranks might not agree on it")
-            return False
         self._drop_gradients()
         if self.scaler is not None:
             with suppress(AssertionError):  # it saw no gradient this time, so it has nothing to clear
@@ -145,8 +228,7 @@ class Guard:
         """Whether a non-finite update is better left to the check of the gradients (or to the scaler)."""
         if not self._checks and self.scaler is None:
             return False
-        on_accelerator = any(p.device.type != "cpu" for each in self.optimizers for p in parameters(each))
-        return on_accelerator or _several_ranks()
+        return any(p.device.type != "cpu" for each in self.optimizers for p in parameters(each))
 
     def _drop_gradients(self) -> None:
         for each in self.optimizers:
@@ -185,9 +267,3 @@ def _as_list(optimizer: Any) -> list[Any]:
     if optimizer is None:
         return []
     return list(optimizer) if isinstance(optimizer, Sequence) else [optimizer]
-
-
-def _several_ranks() -> bool:
-    import torch.distributed as dist
-
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -129,6 +129,31 @@ def playbook(
 
 
 @app.command()
+def checkpoints(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="The folder that holds the checkpoints.")],
+    form: Annotated[Format, typer.Option("--format", help="A table, or a JSON object.")] = Format.TEXT,
+) -> Work:
+    """List a run's checkpoints: healthy, suspect, poisoned.
+
+    Healthy is one that no alert was traced to although the detectors' lag has passed; suspect one with a warning,
+    or too young to tell; poisoned one that was saved between the onset of a critical and its end. Resume from the
+    newest healthy one, which is named last.
+
+    \b
+    Examples:
+      rlwatch checkpoints outputs/grpo-7b
+      rlwatch checkpoints outputs/grpo-7b --format json | jq -r .resume_from
+
+    \b
+    Exit codes:
+      0    there is a healthy one
+      1    there is none
+      3    the folder cannot be read, or holds no checkpoint
+    """
+    return partial(commands.checkpoints, folder, form.value)
+
+
+@app.command()
 def detectors() -> Work:
     """List the detectors and the signals they need.
 

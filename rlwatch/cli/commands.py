@@ -73,6 +73,13 @@ def _print_markdown(text: str) -> bool:
     return True
 
 
+def checkpoints(folder: str, form: Literal["text", "json"]) -> int:
+    """`rlwatch checkpoints`."""
+    from rlwatch.cli.checkpoints import listing
+
+    return listing(folder, form)
+
+
 def detectors() -> int:
     """`rlwatch detectors`."""
     from rlwatch.config import members

@@ -79,11 +79,12 @@ class Detector(ABC):
 
     A subclass sets `id` (its file's name, its playbook page, its settings key), `link`, `needs` (any one of these
     signals or sample arrays lets it work, best first; finite ones, unless it `judges_nonfinite`), `warmup` (rows it
-    must see before it can speak), names the attributes that make up its `state`, and implements `check`. One that is
-    not `core` is on with `catalogue="full"`, or by its own switch. It is called for every row and must cost about a
-    microsecond. `check` returns a `Finding` for as long as the trouble lasts: `update` turns the first into an alert
-    and keeps quiet until the trouble grows (warning to critical) or has been over for `rearm` rows and `cooldown` has
-    passed.
+    must see before it can speak), `lag` (rows from the onset of a failure to its alert, in the worst usual case: a
+    state that old without an alert is proven healthy), names the attributes that make up its `state`, and implements
+    `check`. One that is not `core` is on with `catalogue="full"`, or by its own switch. It is called for every row and
+    must cost about a microsecond. `check` returns a `Finding` for as long as the trouble lasts: `update` turns the
+    first into an alert and keeps quiet until the trouble grows (warning to critical) or has been over for `rearm` rows
+    and `cooldown` has passed.
 
     A detector without a page in the playbook may give the `playbook_url` and the `remedy` that its alerts carry.
     """
@@ -92,6 +93,7 @@ class Detector(ABC):
     link: ClassVar[Link]
     needs: ClassVar[tuple[str, ...]]
     warmup: ClassVar[int] = 1
+    lag: ClassVar[int] = 20
     judges_nonfinite: ClassVar[bool] = False
     core: ClassVar[bool] = True
     state: ClassVar[tuple[str, ...]] = ()
@@ -112,6 +114,7 @@ class Detector(ABC):
         self._active: Severity | None = None
         self._told: Severity | None = None
         self._quiet = 0
+        self._calm = 0
         self._since_alert: int | None = None
         self._warnings = 0
 
@@ -136,6 +139,7 @@ class Detector(ABC):
         self._signal = name
         finding = self.check(obs)
         if finding is None:
+            self._calm += 1
             if self._active is not None:
                 self._quiet += 1
                 if self._quiet >= self.settings.rearm:
@@ -143,9 +147,14 @@ class Detector(ABC):
             return None
         return self._tell(finding, obs)
 
+    @property
+    def trouble(self) -> Severity | None:
+        """The severity of a trouble that still lasts, or came back and is kept quiet about; None when there is none."""
+        return self._told if self._calm < self.settings.rearm else None
+
     def _tell(self, finding: Finding, obs: Observation) -> Alert | None:
         severity = min(finding.severity, Severity(self.settings.severity), key=_tier)
-        self._quiet = 0
+        self._quiet = self._calm = 0
         if self._silenced(severity):
             return None
         self._active = self._told = severity
@@ -193,7 +202,9 @@ class Detector(ABC):
         """Why the signal, though it comes, tells this detector nothing, and the fix; empty when it does."""
         return "", ""
 
-    _base_state = ("_seen", "_rows", "_last_row", "_signal", "_active", "_told", "_quiet", "_since_alert", "_warnings")
+    _base_state = (
+        "_seen", "_rows", "_last_row", "_signal", "_active", "_told", "_quiet", "_calm", "_since_alert", "_warnings",
+    )
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next row's judgement depends on, as JSON values."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Sink(Protocol):
     """Hears of every step, alert and change of coverage.
 
-    All calls come from the training thread. `step` returns within microseconds; the others are rare and
+    All calls but `event` come from the training thread. `step` returns within microseconds; the others are rare and
     return within milliseconds. None of them raises: a sink that fails says so once and falls silent.
     """
 
@@ -29,6 +29,11 @@ class Sink(Protocol):
 
     def alert(self, alert: Alert) -> None:
         """An alert was raised. Its step is told by `step`, before or after."""
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Something was done to the run, or seen about it: `event` (`rollback`, `halt`, `stall`, ...), `step`, `row`,
+        `message`, `time`, and facts of its kind. May come from another thread than the training's.
+        """
 
     def coverage(self, report: CoverageReport) -> None:
         """What each detector sees, when the table is due or has changed."""

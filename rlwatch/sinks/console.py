@@ -55,6 +55,10 @@ class ConsoleSink:
         count[severity] = count.get(severity, 0) + 1
         self._say(lambda width, glyphs: panels.alert_panel(alert, width, glyphs), COLOURS.get(severity, ""))
 
+    def event(self, event: Mapping[str, Any]) -> None:
+        """A panel for what was done to the run."""
+        self._say(lambda width, glyphs: panels.event_panel(event, width, glyphs), COLOURS["critical"])
+
     def coverage(self, report: CoverageReport) -> None:
         """The coverage table, where it says something new."""
         coverage = report.as_dict()

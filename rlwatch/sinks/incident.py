@@ -60,6 +60,11 @@ class Incidents:
             self._timeline.append(encode_line(alert.as_dict()))
             self._diagnose(self._timeline.path.parent, alert)
 
+    def event(self, event: Mapping[str, Any]) -> None:
+        """What was done about it belongs to the incident that is open."""
+        if self._timeline is not None and self._quiet < WINDOW:
+            self._timeline.append(encode_line(event))
+
     def close(self) -> None:
         if self._timeline is not None:
             self._timeline.close()

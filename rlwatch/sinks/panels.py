@@ -16,6 +16,7 @@ MAX_EVIDENCE = 8
 MAX_MESSAGE = 600
 MAX_VALUE = 120
 MAX_INCIDENTS = 3  # the last ones; all are in run.json
+MAX_EVENT = 1200
 
 
 Counts = Mapping[str, Mapping[str, int]]
@@ -51,17 +52,27 @@ def start_text(info: Mapping[str, Any], width: int) -> list[str]:
 def alert_panel(alert: Alert, width: int, glyphs: Glyphs) -> list[str]:
     """An alert: what, how bad, the evidence, the first remedy and where to read on."""
     title = f"rlwatch {alert.severity.upper()}: {alert.detector} at step {alert.step}"
-    title = f"{glyphs.top}{glyphs.line} {title} "
     body = _wrap("", _short(alert.message, MAX_MESSAGE), width - 2)
     body += [line for pair in _evidence(clean(alert.evidence)) for line in _wrap("  ", pair, width - 2)]
     if alert.remedy:
         body += _wrap("first remedy: ", _short(alert.remedy, MAX_MESSAGE), width - 2)
     body += _wrap("more: ", f"rlwatch playbook {alert.detector}", width - 2)
-    rule = glyphs.line
+    return _panel(title, body, width, glyphs)
+
+
+def event_panel(event: Mapping[str, Any], width: int, glyphs: Glyphs) -> list[str]:
+    """What was done to the run, a sentence for each part of its message."""
+    title = f"rlwatch {str(event.get('event', '')).upper()} at step {event.get('step')}"
+    parts = _short(event.get("message", ""), MAX_EVENT).split("; ")
+    return _panel(title, [line for part in parts for line in _wrap("", part, width - 2)], width, glyphs)
+
+
+def _panel(title: str, body: list[str], width: int, glyphs: Glyphs) -> list[str]:
+    title = f"{glyphs.top}{glyphs.line} {title} "
     return [
-        title + rule * (width - len(title)),
+        title + glyphs.line * (width - len(title)),
         *(f"{glyphs.side} {line}" for line in body),
-        glyphs.bottom + rule * (width - 1),
+        glyphs.bottom + glyphs.line * (width - 1),
     ]
 
 
@@ -92,6 +103,9 @@ def summary_text(summary: Mapping[str, Any], counts: Counts, width: int) -> list
         named = [f"{name} x{count[severity]}" for name, count in counts.items() if count.get(severity)]
         if named:
             lines += _wrap(f"  {severity}: ", ", ".join(named), width)
+    kinds = [event.get("event") for event in summary.get("events") or ()]
+    if kinds:
+        lines += _wrap("  done: ", ", ".join(f"{kind} x{kinds.count(kind)}" for kind in dict.fromkeys(kinds)), width)
     blind = [*_in_state(summary.get("coverage"), "starved"), *_in_state(summary.get("coverage"), "failed")]
     if blind:
         lines += _wrap("  blind: ", ", ".join(blind), width)

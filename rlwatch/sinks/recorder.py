@@ -40,7 +40,7 @@ class Recorder:
         self._resume, self._trouble, self._behind = resume, trouble, behind
         self._made, self._retry_at = False, 0.0
         self._run: dict[str, Any] = {"format": 1, "run_id": run_id, "started": time.time(), "summary": None}
-        self._buffers: dict[str, list[bytes]] = {"steps": [], "alerts": []}
+        self._buffers: dict[str, list[bytes]] = {"steps": [], "alerts": [], "events": []}
         self._files: dict[str, AppendFile] = {}
         self._incidents = Incidents()
         self._pending: list[tuple[float, Alert]] = []
@@ -79,6 +79,15 @@ class Recorder:
         self._pending.append((time.monotonic() + PATIENCE, alert))
         if alert.step == self._last_step:
             self._open_incidents()
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Add what was done to the run."""
+        self._buffers["events"].append(encode_line(event))
+        self._open_incidents()
+        try:
+            self._incidents.event(event)
+        except OSError as error:
+            self._cannot_write(error)
 
     def update(self, **entries: Any) -> None:
         """Rewrite `run.json` with these entries."""
@@ -123,7 +132,7 @@ class Recorder:
             if name not in self._files:
                 self._files[name] = AppendFile(self.folder / f"{name}.jsonl")
             self._files[name].append(b"".join(lines))
-            self.written[name] += len(lines)
+            self.written[name] = self.written.get(name, 0) + len(lines)
         except OSError as error:
             self.lost += len(lines)
             self._cannot_write(error)

@@ -10,9 +10,11 @@
   sample arrays; left out where the loop outruns the writer), `"alerts"` (detectors that spoke), `"action"`
   (other than continue) and `"poisoned"`.
 - `alerts.jsonl`: a line an alert, with its message, evidence, playbook link and first remedy.
+- `events.jsonl`, where there are any: a line for each thing done to the run or seen about it (`rollback`, `halt`,
+  `stall`, ...), `{"event":, "step":, "row":, "message":, ...}`.
 - `incidents/<step>-<detector>/`: `alert.json`, `window.jsonl` (the lines of the last 64 steps),
-  `timeline.jsonl` (all alerts of the incident), `diagnosis.json` (what broke first and what to do, as far as it is
-  known) and `samples.jsonl` (best, worst and random samples).
+  `timeline.jsonl` (all alerts of the incident, and what was done), `diagnosis.json` (what broke first and what to do,
+  as far as it is known) and `samples.jsonl` (best, worst and random samples).
 
 Files are appended in whole lines of strict JSON, readable at any moment; NaN and infinities are the strings
 "NaN", "Infinity", "-Infinity". A background thread writes them every quarter of a second, at once after an
@@ -116,6 +118,11 @@ class RunDirSink:
     def alert(self, alert: Alert) -> None:
         """Queue an alert, which is written at once."""
         self._writer.put((self._recorder.alert, (alert,)), urgent=True)
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Queue an event, which is written at once; from any thread."""
+        with self._no_error():
+            self._writer.put((self._recorder.event, (clean(event),)), urgent=True)
 
     def coverage(self, report: CoverageReport) -> None:
         """Put the coverage into `run.json`."""

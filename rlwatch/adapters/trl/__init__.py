@@ -4,6 +4,7 @@
 - find.py: the trainer of a callback
 - session.py: one `train()`: the row of each optimizer step, the decision on it
 - seams.py: wrapping methods of the live trainer, and restoring them
+- going_back.py: rollback inside one `train()`; knobs.py, checkpoints.py; train.py: stop, remedy, resume
 - metrics.py: TRL's metrics of one step; rollouts.py: its samples; online.py: those of OnlineDPO
 - backward.py: the guard where the optimizer steps inside backward (DeepSpeed, LOMO)
 - families.py: preset, odd names and fixes by trainer class
@@ -14,6 +15,7 @@ from __future__ import annotations
 try:
     from rlwatch.adapters.trl.attaching import attach
     from rlwatch.adapters.trl.callback import RLWatchCallback
+    from rlwatch.adapters.trl.train import train
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "transformers":
         raise
@@ -21,4 +23,4 @@ except ModuleNotFoundError as error:
         "the TRL adapter needs transformers and trl: pip install 'rlwatch[trl]'", name=error.name
     ) from None
 
-__all__ = ["RLWatchCallback", "attach"]
+__all__ = ["RLWatchCallback", "attach", "train"]

@@ -12,10 +12,13 @@ from transformers.trainer_callback import ExportableState, TrainerCallback
 from rlwatch.adapters.trl import saved
 from rlwatch.adapters.trl.families import detached_hints, hints_for, watch_for
 from rlwatch.adapters.trl.find import find_trainer, owns
+from rlwatch.adapters.trl.going_back import GoingBack
 from rlwatch.adapters.trl.session import Session
+from rlwatch.alert import Verdict
 from rlwatch.config import load_settings
 from rlwatch.guest import Guest
 from rlwatch.ranks import Ranks
+from rlwatch.responses.remedy import Pharmacy
 from rlwatch.signals import is_step
 from rlwatch.watch import Watch
 
@@ -38,18 +41,28 @@ class RLWatchCallback(TrainerCallback, ExportableState):
     The step is judged in `on_pre_optimizer_step`: a non-finite loss or gradient never reaches the weights (the
     gradients become None; the step count and the learning rate go on), and a halt stops the run at the end of
     that step, with a checkpoint unless `save_strategy="no"`. All ranks decide together: put the callback on each.
+    With `on_critical="rollback"` a critical takes the run back to its last healthy state at the end of that step:
+    weights, optimizer, schedule, gradient scaler, random generators, a reference model that follows the policy. What
+    is left of its rollouts is dropped, a remedy is applied to the live trainer (learning rate, `beta`, `max_grad_norm`,
+    `epsilon_low` and `epsilon_high`, `num_iterations`, the rewards' bound), and training goes on: the data and
+    `global_step` forward. Where the engine cannot do that (DeepSpeed, FSDP1) the run stops and names the
+    checkpoint to resume from; `rlwatch.train(trainer)` does that too.
     The detectors' state rides in the checkpoint, and `resume_from_checkpoint` goes on with it. The preset follows
     from the trainer's class (`grpo` for GRPO and RLOO, `dpo` for DPO, KTO and OnlineDPO) unless one is given.
 
     Args:
         preset, on_critical, **settings: as for `rlwatch.Watch`.
         watch: an existing Watch to use instead; it is neither closed nor replaced here.
+        remedies: the user's own: a function `(context) -> str | None` that changes something and says what
+            (`rlwatch.responses.remedy.Context`), or a dict detector -> function.
 
     Attributes:
         watch: the Watch, from the beginning of training on; None before.
+        advice: the checkpoint to resume from, after a `train()` that stopped because it could not go back; else None.
 
     Raises:
-        ConfigError: a setting is unknown or out of range. Nothing raises after construction, unless `strict`.
+        ConfigError: a setting is unknown or out of range.
+        ValueError: a remedy is no function. Nothing raises after construction, unless `strict`.
     """
 
     def __init__(
@@ -58,8 +71,10 @@ class RLWatchCallback(TrainerCallback, ExportableState):
         on_critical: str | None = None,
         *,
         watch: Watch | None = None,
+        remedies: Any = None,
         **settings: Any,
     ) -> None:
+        Pharmacy(remedies)
         given = {"preset": preset, "on_critical": on_critical, **settings}
         self._settings = {name: value for name, value in given.items() if value is not None}
         if watch is not None and self._settings:
@@ -69,7 +84,10 @@ class RLWatchCallback(TrainerCallback, ExportableState):
         self.watch: Watch | None = watch
         self._trainer_ref: weakref.ref[Any] | None = None
         self._double_of: RLWatchCallback | None = None
+        self._remedies = remedies
         self._session: Session | None = None
+        self._last: GoingBack | None = None
+        self._back: Verdict | None = None
         self._begun = False
         self._halt = False
         self._row = -1
@@ -97,10 +115,14 @@ class RLWatchCallback(TrainerCallback, ExportableState):
             self._ours("on_pre_optimizer_step", self._decide, state, kwargs["optimizer"])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        """Where a stop takes effect at this very step."""
+        """Where a stop takes effect at this very step, and a way back begins: the trainer is done with the step."""
+        back, self._back = self._back, None
+        if back is not None and self._session is not None:
+            self._halt |= not self._session.go_back(back)
         if self._halt:
             control.should_training_stop = True
-            control.should_save |= args.save_strategy != "no"
+            # Where a healthy checkpoint is to be resumed from, a sick one must not push it out of `save_total_limit`.
+            control.should_save = args.save_strategy != "no" and not self._stopped_to_resume()
         return control
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
@@ -117,7 +139,10 @@ class RLWatchCallback(TrainerCallback, ExportableState):
         """What Hugging Face writes into `trainer_state.json`; never raises."""
         if self._double_of is not None:
             return self._double_of.state()
-        return saved.exported(self._settings, self.watch, self._guest)
+        going_back = None if self._session is None else self._session.going_back
+        return saved.exported(
+            self._settings, self.watch, self._guest, None if going_back is None else going_back.export
+        )
 
     # A run
 
@@ -136,8 +161,18 @@ class RLWatchCallback(TrainerCallback, ExportableState):
                 self.__dict__ = other.__dict__
         if self._trainer is not trainer and self._given is None:
             self.watch = None  # another trainer's baselines say nothing here
+        if self._trainer is not trainer:
+            self._last = None
         self._trainer_ref = weakref.ref(trainer)
         setattr(trainer, MARK, self)
+
+    @property
+    def advice(self) -> str | None:
+        """The checkpoint to resume from."""
+        return None if self._last is None else self._last.advice
+
+    def _stopped_to_resume(self) -> bool:
+        return self._last is not None and self._last.stopped
 
     @property
     def _trainer(self) -> Any:
@@ -153,7 +188,7 @@ class RLWatchCallback(TrainerCallback, ExportableState):
         saved.make_room(state, type(self).__name__)
         self._ours("finding the trainer", self._find)
         self._end_session()
-        self._begun, self._halt, self._row = True, False, -1
+        self._begun, self._halt, self._back, self._row = True, False, None, -1
         if self._double_of is None:
             self._ours("on_train_begin", self._start, state)
 
@@ -162,7 +197,7 @@ class RLWatchCallback(TrainerCallback, ExportableState):
         if self._given is None:
             self.watch = watch_for(trainer, self._settings, self.watch, bool(state.is_world_process_zero))
         assert self.watch is not None
-        saved.restore(state, type(self).__name__, self.watch)
+        changed = saved.restore(state, type(self).__name__, self.watch)
         if trainer is None:
             self.watch.hints.update(detached_hints())
             logger.warning(
@@ -173,19 +208,26 @@ class RLWatchCallback(TrainerCallback, ExportableState):
         self.watch.hints.update(hints_for(trainer))
         self.watch.info["trainer"] = type(trainer).__name__
         ranks = Ranks(trainer.accelerator.device)
-        self._session = Session(trainer, self.watch, self._guest, ranks)
+        self._session = session = Session(trainer, self.watch, self._guest, ranks, self._remedies)
+        before, self._last = self._last, session.going_back
+        if session.going_back is not None and changed is not None:
+            session.going_back.resumed(changed, before)
         ranks.meet()  # last: a rank that failed before this is not counted on
+        if session.going_back is not None:
+            session.going_back.met()
 
     def _decide(self, state: Any, optimizer: Any) -> None:
         assert self._session is not None
         self._row = state.global_step + 1  # the number that Hugging Face gives this step when it is done
-        self._halt |= self._session.decide(self._row, optimizer).halt
+        decision = self._session.decide(self._row, optimizer)
+        self._halt |= decision.halt
+        self._back = decision.back
 
     def _judge_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any]) -> None:
         if self.watch is not None:
             self._row = state.global_step
             verdict = self.watch.log(logs, step=self._row)
-            if verdict.halt and args.world_size == 1:  # several ranks could not agree here
+            if (verdict.halt or verdict.rollback) and args.world_size == 1:  # several ranks could not agree here
                 control.should_training_stop = True
 
     def _end(self) -> None:

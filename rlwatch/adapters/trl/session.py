@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from rlwatch.adapters.trl.backward import BackwardGuard, steps_inside_backward
 from rlwatch.adapters.trl.families import family_of
+from rlwatch.adapters.trl.going_back import GoingBack
+from rlwatch.adapters.trl.knobs import RewardClip
 from rlwatch.adapters.trl.metrics import StepMetrics
 from rlwatch.adapters.trl.online import OnlinePairs
 from rlwatch.adapters.trl.rollouts import Rollouts
@@ -34,10 +36,11 @@ these the gradients overflow without any scaling."""
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is done about this step, the same on all ranks."""
+    """What is done about this step, the same on all ranks; `back` is this rank's verdict when all go back."""
 
     skip: bool = False
     halt: bool = False
+    back: Verdict | None = None
 
 
 class Session:
@@ -47,7 +50,7 @@ class Session:
     so that this is the mean over the accumulated batch, and a NaN or Inf in one shows in the sum.
     """
 
-    def __init__(self, trainer: Any, watch: Watch, guest: Guest, ranks: Ranks) -> None:
+    def __init__(self, trainer: Any, watch: Watch, guest: Guest, ranks: Ranks, remedies: Any = None) -> None:
         self.trainer = trainer
         self.watch = watch
         self.ranks = ranks
@@ -57,6 +60,10 @@ class Session:
         self._grad_norm: Any = None
         self._overflows = 0
         self._seams = seams = Seams(guest)
+        self.going_back: GoingBack | None = None
+        if watch.settings.on_critical == "rollback":
+            # Before the rollouts are listened to: what a remedy clips is what is judged.
+            self.going_back = GoingBack(trainer, watch, guest, ranks, RewardClip(trainer, seams), remedies)
         self._metrics = StepMetrics(trainer)
         self._rollouts = Rollouts(trainer, seams)
         self._pairs = OnlinePairs(trainer, seams, self._rollouts)
@@ -77,6 +84,8 @@ class Session:
     def end(self) -> None:
         """Restore the trainer's methods."""
         self._seams.remove()
+        if self.going_back is not None:
+            self.going_back.end()
 
     def _on_loss(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         self._loss = result if self._loss is None else self._loss + result
@@ -94,16 +103,38 @@ class Session:
         sums = self._guarded("the loss of a step", self._sums, torch)
         summed = self.ranks.total(self._zeros(torch, SUMS) if sums is None else sums)
         measured = self._guarded("the values of a step", self._read, torch, summed) or {}
-        verdict = self._guarded(JUDGING, self._judge, step, measured, optimizer) or Verdict(step)
-        halt = verdict.halt or verdict.rollback  # no rollback here yet: to stop is the safe half of it
-        skip, stop = self.ranks.highest(int(self._withholds(verdict, measured)), int(halt))
+        judged = self._guarded(JUDGING, self._judge, step, measured, optimizer)
+        verdict = judged or Verdict(step)
+        decision = self._agree(verdict, self._withholds(verdict, measured), broken=judged is None)
+        if decision.skip:
+            withhold(optimizer)
+        return decision
+
+    def _agree(self, verdict: Verdict, withholds: bool, *, broken: bool) -> Decision:
+        """One reduction: the strongest that a rank asks for is everyone's, and all take a snapshot or none does.
+
+        States go by their rows, so a rank that has missed one has no state to go back to together with the others.
+        """
+        due = self.going_back is not None and bool(self._guarded("snapshots", self.going_back.due))
+        uneasy = broken or withholds or verdict.critical
+        rows = self.watch.rows
+        skip, stop, back, broke, due_now, unease, most, least = self.ranks.highest(
+            *map(int, (withholds, verdict.halt, verdict.rollback, broken, due, uneasy)), rows, -rows
+        )
         if not self.ranks.together:
             return Decision()
-        if stop and not halt and self.ranks.rank == 0:
-            logger.warning("rlwatch: halting at step %d: another rank asked for it", step)
-        if skip:
-            withhold(optimizer)
-        return Decision(bool(skip), bool(stop))
+        apart = bool(broke) or most != -least
+        if back and apart:
+            stop = 1
+        if stop and not (verdict.halt or verdict.rollback) and self.ranks.rank == 0:
+            logger.warning("rlwatch: halting at step %d: another rank asked for it", verdict.step)
+        if due_now and not (unease or apart or skip or stop or back) and self.going_back is not None:
+            self._guarded("snapshots", self.going_back.observe, verdict.step)
+        return Decision(bool(skip or back), bool(stop), verdict if back and not stop else None)
+
+    def go_back(self, verdict: Verdict) -> bool:
+        """After the step that all ranks have agreed to undo; False when the run must stop instead."""
+        return self.going_back is not None and bool(self._guarded("going back", self.going_back.respond, verdict))
 
     def _withholds(self, verdict: Verdict, measured: dict[str, float]) -> bool:
         """The values are looked at here too: the weights stay guarded when the judgement itself has failed."""

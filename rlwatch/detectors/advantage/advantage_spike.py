@@ -23,6 +23,7 @@ class AdvantageSpike(Detector):
     link: ClassVar[Link] = Link.ADVANTAGE
     needs: ClassVar[tuple[str, ...]] = ("advantage_std", "advantages", "advantage_max")
     warmup: ClassVar[int] = 8
+    lag: ClassVar[int] = 10
     state: ClassVar[tuple[str, ...]] = ("_source", "_surge")
 
     class Settings(DetectorSettings):

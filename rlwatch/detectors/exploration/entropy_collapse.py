@@ -40,6 +40,7 @@ class EntropyCollapse(Detector):
     link: ClassVar[Link] = Link.EXPLORATION
     needs: ClassVar[tuple[str, ...]] = ("entropy",)
     warmup: ClassVar[int] = 6
+    lag: ClassVar[int] = 30
     state: ClassVar[tuple[str, ...]] = (
         "_opening",
         "_before",

@@ -28,6 +28,7 @@ class GradientSpike(Detector):
     link: ClassVar[Link] = Link.NUMERICS
     needs: ClassVar[tuple[str, ...]] = ("grad_norm",)
     warmup: ClassVar[int] = 8
+    lag: ClassVar[int] = 10
     state: ClassVar[tuple[str, ...]] = ("_surge", "_opening", "_rows_high")
 
     class Settings(DetectorSettings):

@@ -32,6 +32,7 @@ class LossNonfinite(Detector):
     id: ClassVar[str] = "loss_nonfinite"
     link: ClassVar[Link] = Link.NUMERICS
     needs: ClassVar[tuple[str, ...]] = tuple(_NAMES)
+    lag: ClassVar[int] = 1
     judges_nonfinite: ClassVar[bool] = True
     state: ClassVar[tuple[str, ...]] = ("_finite_rows", "_in_a_row")
 

@@ -25,6 +25,7 @@ class RewardVarianceExplosion(Detector):
     link: ClassVar[Link] = Link.REWARD
     needs: ClassVar[tuple[str, ...]] = ("reward_std",)
     warmup: ClassVar[int] = 8
+    lag: ClassVar[int] = 10
     state: ClassVar[tuple[str, ...]] = ("_surge", "_best")
 
     class Settings(DetectorSettings):

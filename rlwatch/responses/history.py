@@ -1,0 +1,107 @@
+"""The rollbacks of a run: when another is no use, and which states have proven no better."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlwatch.responses.council import Proposal
+from rlwatch.responses.decision import SETTLE
+from rlwatch.responses.snapshots import Snapshot
+
+SAME_PLACE = 5
+"""Judged rows after going back within which the same detector speaks "at the same place": weights that were healthy do
+not break that fast by themselves, least of all with a remedy."""
+
+NONFINITE = "loss_nonfinite"
+
+
+@dataclass
+class Rolled:
+    """One rollback that was done.
+
+    Attributes:
+        detector, step, row, position: what failed, when, and where in the data.
+        to_step, to_row: the state that was put back.
+        strength: the how manieth because of this detector.
+        quick: it was the failure of the rollback before, again at once.
+        remedies: what was changed, in words.
+    """
+
+    detector: str
+    step: int
+    row: int
+    position: Any
+    to_step: int
+    to_row: int
+    strength: int
+    quick: bool
+    remedies: list[str] = field(default_factory=list)
+
+
+class History:
+    """All rollbacks of a run, and what follows from them; the same on every rank.
+
+    Args:
+        budget: rollbacks at most.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self.done: list[Rolled] = []
+
+    def strength(self, detector: str) -> int:
+        """The how manieth rollback because of this detector the next one is."""
+        return 1 + sum(rolled.detector == detector for rolled in self.done)
+
+    def refusal(self, failure: Proposal) -> str:
+        """Why going back once more is not the answer; "" when it may be."""
+        if len(self.done) >= self.budget:
+            return f"the budget of {self.budget} rollbacks is used up{self._tried()}"
+        last = self.last(failure.detector)
+        if last is None:
+            return ""
+        if failure.position is not None and failure.position == last.position:
+            return (
+                f"{failure.detector} came back at the same place of the data ({failure.position}): look at that batch"
+            )
+        if self.quick(failure) and (last.quick or failure.detector == NONFINITE):
+            return (
+                f"{failure.detector} came back {failure.row - last.row} rows after going back from it: "
+                f"the cause is in the data or the code{self._tried()}"
+            )
+        return ""
+
+    def quick(self, failure: Proposal) -> bool:
+        """Whether this is the failure of the last rollback, again at once, and sooner than it came the first time.
+
+        A value that is not finite says so once more and that is enough; any other failure gets one stronger remedy
+        and, as data goes on, a chance to leave a bad stretch of it behind.
+        """
+        last = self.last(failure.detector)
+        if last is None:
+            return False
+        rows = failure.row - last.row
+        return rows <= SAME_PLACE + SETTLE and (failure.detector == NONFINITE or rows < last.row - last.to_row)
+
+    def last(self, detector: str) -> Rolled | None:
+        """The last rollback, if it was because of this detector."""
+        return self.done[-1] if self.done and self.done[-1].detector == detector else None
+
+    def choose(self, healthy: Sequence[Snapshot], failure: Proposal, lag: int) -> Snapshot:
+        """The newest healthy state; an older one when this failure came soon after going back to the newest.
+
+        Args:
+            healthy: at least one, newest first.
+            lag: of the detector that speaks; soon is twice of it.
+        """
+        last = self.last(failure.detector)
+        if last is not None and failure.row - last.row <= 2 * lag:
+            for snapshot in healthy:
+                snapshot.doubted |= snapshot.row >= last.to_row
+        return next((snapshot for snapshot in healthy if not snapshot.doubted), healthy[-1])
+
+    def _tried(self) -> str:
+        tries = [f"{', '.join(rolled.remedies)} (step {rolled.step})" for rolled in self.done]
+        return f"; tried: {'; '.join(tries)}" if tries else ""

@@ -1,0 +1,210 @@
+"""Remedies: what is changed after going back, so that the failure does not come again.
+
+Going back alone replays the same failure. For each detector the table below gives the first fixes of its playbook
+page that can be done to a live run, in the page's order. The first time a detector leads to a rollback, the first
+that is applicable is done; the second time that one again (they add up) and the next one too; and so on.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlwatch.alert import Alert
+from rlwatch.responses.levers import Levers
+
+
+@dataclass
+class Context:
+    """What a remedy is told, and what it may pull.
+
+    Attributes:
+        detector: whose alert led to the rollback.
+        alerts: of the step; empty where a streak of non-finite steps led to it.
+        step: where the failure was seen.
+        to_step: the step whose state was put back.
+        strength: the how manieth rollback because of this detector it is, from 1.
+        levers: optimizers, schedulers and knobs.
+        again: an earlier remedy is repeated, because the state put back is older than it.
+        rewind_random: set it to False to let the random numbers go on from here instead of repeating those that
+            followed the state put back: data and samples drawn with them are new ones then.
+    """
+
+    detector: str
+    step: int
+    to_step: int
+    levers: Levers
+    strength: int = 1
+    alerts: Sequence[Alert] = field(default_factory=tuple)
+    again: bool = False
+    rewind_random: bool = True
+
+
+Remedy = Callable[[Context], str | None]
+"""Changes something and says what in a few words; None when it cannot be applied here. A user's own has this form."""
+
+
+def lower_learning_rate(context: Context) -> str | None:
+    """Learning rate x0.2: playbook, "lower the learning rate 5x" (entropy collapse, KL, "when in doubt")."""
+    before = context.levers.learning_rate
+    if not before:
+        return None
+    context.levers.scale_learning_rates(0.2)
+    return _said("learning rate", before, before * 0.2)
+
+
+def raise_kl(context: Context) -> str | None:
+    """KL coefficient x2. At 0 there is nothing to double, and often no reference model either: not applicable."""
+    return _times(context.levers, "kl_coef", 2.0, "KL coefficient")
+
+
+def clip_gradients(context: Context) -> str | None:
+    """Gradient clipping at 1.0, then 0.5, then 0.1, then a fifth each time (playbook: gradient_spike, fix 1)."""
+    levers = context.levers
+    if "max_grad_norm" not in levers:
+        return None
+    before = levers["max_grad_norm"]
+    limit = math.inf if not before else float(before)
+    after = next((rung for rung in (1.0, 0.5, 0.1) if rung < limit), limit / 5)
+    levers["max_grad_norm"] = after
+    return _said("gradient clipping", before, after)
+
+
+def clip_rewards(context: Context) -> str | None:
+    """Rewards clipped to [-2, 2] (playbook: reward_variance_explosion, fix 2), later to half of it."""
+    levers = context.levers
+    if "reward_clip" not in levers:
+        return None
+    before = levers["reward_clip"]
+    after = 2.0 if not before or before > 2.0 else float(before) / 2
+    levers["reward_clip"] = after
+    return _said("reward clipping", before, after)
+
+
+def smaller_updates(context: Context) -> str | None:
+    """PPO's epochs and clip range halved (playbook: kl_explosion, fix 5)."""
+    levers, said = context.levers, []
+    if "epochs" in levers and levers["epochs"] > 1:
+        before = levers["epochs"]
+        levers["epochs"] = max(1, int(before) // 2)
+        said.append(_said("epochs", before, levers["epochs"]))
+    clipped = _times(levers, "clip_range", 0.5, "clip range")
+    return ", ".join(said + [clipped] if clipped else said) or None
+
+
+def raise_entropy_bonus(context: Context) -> str | None:
+    """Entropy bonus x2, or .005 where there was none (playbook: entropy_collapse, fix 3)."""
+    levers = context.levers
+    if "entropy_coef" not in levers:
+        return None
+    before = levers["entropy_coef"]
+    levers["entropy_coef"] = before * 2 if before else 0.005
+    return _said("entropy bonus", before, levers["entropy_coef"])
+
+
+def lower_entropy_bonus(context: Context) -> str | None:
+    """Entropy bonus x0.2: the answer to an entropy that explodes."""
+    return _times(context.levers, "entropy_coef", 0.2, "entropy bonus")
+
+
+def skip_data(context: Context) -> str | None:
+    """Random numbers are not rewound: what is drawn with them after going back is not what led into the failure."""
+    context.rewind_random = False
+    return "random numbers go on, so that other data is drawn"
+
+
+REMEDIES: dict[str, tuple[Remedy, ...]] = {
+    "entropy_collapse": (lower_learning_rate, raise_kl, raise_entropy_bonus, skip_data),
+    "entropy_explosion": (lower_entropy_bonus, lower_learning_rate, raise_kl, skip_data),
+    "kl_explosion": (raise_kl, lower_learning_rate, smaller_updates, clip_gradients, skip_data),
+    "kl_controller": (raise_kl, lower_learning_rate, smaller_updates),
+    "clip_fraction": (lower_learning_rate, smaller_updates),
+    "update_imbalance": (lower_learning_rate, smaller_updates),
+    "gradient_spike": (clip_gradients, lower_learning_rate, skip_data),
+    "loss_nonfinite": (clip_gradients, lower_learning_rate, skip_data),
+    "advantage_spike": (lower_learning_rate, clip_rewards, clip_gradients, skip_data),
+    "value_failure": (lower_learning_rate, clip_rewards, clip_gradients),
+    # Not the learning rate first: a slower policy reaches the same exploit.
+    "reward_variance_explosion": (clip_rewards, raise_kl, skip_data, lower_learning_rate),
+    "reward_bimodality": (clip_rewards, raise_kl, skip_data, lower_learning_rate),
+    "reward_drift": (raise_kl, clip_rewards, skip_data, lower_learning_rate),
+    "reward_collapse": (lower_learning_rate, raise_kl, skip_data),
+    "proxy_divergence": (raise_kl, clip_rewards, lower_learning_rate),
+    "length_exploitation": (raise_kl, clip_rewards, lower_learning_rate),
+    "side_metrics": (raise_kl, clip_rewards, lower_learning_rate),
+    "rollout_mismatch": (lower_learning_rate, smaller_updates),
+    "staleness": (lower_learning_rate, smaller_updates),
+    # What going back cannot cure: the cause is outside of the weights.
+    "frozen_weights": (),
+    "reward_degenerate": (),
+    "throughput": (),
+}
+"""Detector -> its page's fixes that can be done to a live run, first one first. `()`: going back cures nothing."""
+
+DEFAULT: tuple[Remedy, ...] = (lower_learning_rate, raise_kl, skip_data)
+"""For any other detector: "when in doubt cut the learning rate 5x from a checkpoint" (playbook: index)."""
+
+
+class Pharmacy:
+    """Chooses and applies remedies.
+
+    Args:
+        own: what the user gave: a remedy for every detector, or a dict detector -> remedy, or a list of them, or
+            None for the table. Where a user's own returns None, the table's are tried.
+
+    Raises:
+        ValueError: `own` is none of these.
+    """
+
+    def __init__(self, own: Remedy | Mapping[str, Any] | Sequence[Any] | None = None) -> None:
+        self._own: dict[str, tuple[Remedy, ...]] = {}
+        self._for_all: tuple[Remedy, ...] = ()
+        if isinstance(own, Mapping):
+            self._own = {name: _as_remedies(given) for name, given in own.items()}
+        elif own is not None:
+            self._for_all = _as_remedies(own)
+
+    def curable(self, detector: str) -> bool:
+        """Whether there is anything to try."""
+        return bool(self._mine(detector) or REMEDIES.get(detector, DEFAULT))
+
+    def apply(self, context: Context) -> list[str]:
+        """Do what is due at this strength; what was done, in words, [] when nothing was applicable."""
+        said: list[str] = []
+        for group in (self._mine(context.detector), REMEDIES.get(context.detector, DEFAULT)):
+            for remedy in group:
+                if len(said) < context.strength and (done := remedy(context)):
+                    said.append(done)
+            if said:
+                break
+        return said
+
+    def _mine(self, detector: str) -> tuple[Remedy, ...]:
+        return self._own.get(detector, self._for_all)
+
+
+def _as_remedies(given: Any) -> tuple[Remedy, ...]:
+    remedies = tuple(given) if isinstance(given, (list, tuple)) else (given,)
+    for remedy in remedies:
+        if not callable(remedy) or inspect.isclass(remedy):
+            raise ValueError(f"a remedy is a function that takes the context and says what it did, got {remedy!r}")
+    return remedies
+
+
+def _times(levers: Levers, name: str, factor: float, words: str) -> str | None:
+    if name not in levers or not levers[name]:
+        return None
+    before = levers[name]
+    levers[name] = before * factor
+    return _said(words, before, levers[name])
+
+
+def _said(what: str, before: Any, after: Any) -> str:
+    return f"{what} {_number(before)} -> {_number(after)}"
+
+
+def _number(value: Any) -> str:
+    return "none" if value is None else f"{float(value):.3g}"

@@ -1,0 +1,151 @@
+"""What each remedy changes, in which order, and how it grows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from rlwatch import playbook
+from rlwatch.detectors.registry import detector_classes
+from rlwatch.responses.levers import KNOBS, Levers
+from rlwatch.responses.remedy import (
+    DEFAULT,
+    REMEDIES,
+    Context,
+    Pharmacy,
+    clip_gradients,
+    clip_rewards,
+    lower_entropy_bonus,
+    lower_learning_rate,
+    raise_entropy_bonus,
+    raise_kl,
+    skip_data,
+    smaller_updates,
+)
+
+
+def context(detector: str = "kl_explosion", strength: int = 1, lr: float = 0.01, **values: Any) -> Context:
+    """A run with one optimizer and these knobs."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=lr)
+    return Context(detector, 100, 50, Levers([optimizer], [], {name: (values, name) for name in values}), strength)
+
+
+@pytest.mark.parametrize(
+    ("remedy", "values", "after", "words"),
+    [
+        (raise_kl, {"kl_coef": 0.05}, {"kl_coef": 0.1}, "KL coefficient 0.05 -> 0.1"),
+        (raise_kl, {"kl_coef": 0.0}, {"kl_coef": 0.0}, None),
+        (raise_kl, {}, {}, None),
+        (clip_gradients, {"max_grad_norm": None}, {"max_grad_norm": 1.0}, "gradient clipping none -> 1"),
+        (clip_gradients, {"max_grad_norm": 0.0}, {"max_grad_norm": 1.0}, "gradient clipping 0 -> 1"),
+        (clip_gradients, {"max_grad_norm": math.inf}, {"max_grad_norm": 1.0}, "gradient clipping inf -> 1"),
+        (clip_gradients, {"max_grad_norm": 1.0}, {"max_grad_norm": 0.5}, "gradient clipping 1 -> 0.5"),
+        (clip_gradients, {"max_grad_norm": 0.5}, {"max_grad_norm": 0.1}, "gradient clipping 0.5 -> 0.1"),
+        (clip_gradients, {"max_grad_norm": 0.1}, {"max_grad_norm": 0.02}, "gradient clipping 0.1 -> 0.02"),
+        (clip_rewards, {"reward_clip": None}, {"reward_clip": 2.0}, "reward clipping none -> 2"),
+        (clip_rewards, {"reward_clip": 10.0}, {"reward_clip": 2.0}, "reward clipping 10 -> 2"),
+        (clip_rewards, {"reward_clip": 2.0}, {"reward_clip": 1.0}, "reward clipping 2 -> 1"),
+        (smaller_updates, {"epochs": 4, "clip_range": 0.2}, {"epochs": 2, "clip_range": 0.1},
+         "epochs 4 -> 2, clip range 0.2 -> 0.1"),
+        (smaller_updates, {"epochs": 1, "clip_range": 0.2}, {"epochs": 1, "clip_range": 0.1}, "clip range 0.2 -> 0.1"),
+        (smaller_updates, {"epochs": 5}, {"epochs": 2}, "epochs 5 -> 2"),
+        (smaller_updates, {"epochs": 1}, {"epochs": 1}, None),
+        (raise_entropy_bonus, {"entropy_coef": 0.01}, {"entropy_coef": 0.02}, "entropy bonus 0.01 -> 0.02"),
+        (raise_entropy_bonus, {"entropy_coef": 0}, {"entropy_coef": 0.005}, "entropy bonus 0 -> 0.005"),
+        (lower_entropy_bonus, {"entropy_coef": 0.5}, {"entropy_coef": 0.1}, "entropy bonus 0.5 -> 0.1"),
+        (lower_entropy_bonus, {"entropy_coef": 0}, {"entropy_coef": 0}, None),
+    ],
+)  # fmt: skip
+def test_a_knob_is_turned(remedy: Any, values: dict[str, Any], after: dict[str, Any], words: str | None) -> None:
+    """Where there is one and turning it means something; it says what it did."""
+    where = context(**values)
+    assert remedy(where) == words
+    assert where.levers.values() == after
+
+
+def test_the_learning_rate_is_a_fifth() -> None:
+    """Not applicable without an optimizer, or at a rate of 0."""
+    where = context()
+    assert lower_learning_rate(where) == "learning rate 0.01 -> 0.002"
+    assert where.levers.learning_rate == pytest.approx(0.002)
+    assert lower_learning_rate(context(lr=0.0)) is None
+    assert lower_learning_rate(Context("x", 1, 0, Levers())) is None
+
+
+def test_other_data_means_other_random_numbers() -> None:
+    """What was drawn with them is not drawn again."""
+    where = context()
+    assert skip_data(where) is not None
+    assert where.rewind_random is False
+
+
+def test_the_first_applicable_remedy_comes_first() -> None:
+    """As on the page; without its knob, the next one."""
+    pharmacy = Pharmacy()
+    assert pharmacy.apply(context(kl_coef=0.1)) == ["KL coefficient 0.1 -> 0.2"]
+    assert pharmacy.apply(context()) == ["learning rate 0.01 -> 0.002"]
+    assert pharmacy.apply(context("entropy_collapse", kl_coef=0.1)) == ["learning rate 0.01 -> 0.002"]
+    assert pharmacy.apply(context("never heard of")) == ["learning rate 0.01 -> 0.002"]
+
+
+def test_it_grows() -> None:
+    """The second time the first one again and the next one too."""
+    where = context(strength=2, kl_coef=0.1)
+    assert Pharmacy().apply(where) == ["KL coefficient 0.1 -> 0.2", "learning rate 0.01 -> 0.002"]
+    where = context(strength=3, kl_coef=0.1, clip_range=0.2)
+    assert len(Pharmacy().apply(where)) == 3
+
+
+def test_a_users_own_remedy_comes_first() -> None:
+    """For all detectors or for one; where it returns None the table is tried."""
+    seen = []
+
+    def mine(context: Context) -> str | None:
+        seen.append(context.detector)
+        return "asked the user" if context.detector == "kl_explosion" else None
+
+    for own in (mine, [mine], {"kl_explosion": mine}, {"kl_explosion": [mine]}):
+        assert Pharmacy(own).apply(context()) == ["asked the user"]
+        assert Pharmacy(own).apply(context("entropy_collapse")) == ["learning rate 0.01 -> 0.002"]
+    assert seen.count("entropy_collapse") == 2
+
+
+@pytest.mark.parametrize("own", [3, "lr", {"kl_explosion": "lr"}, [None], Context])
+def test_what_is_no_remedy_is_refused(own: Any) -> None:
+    """When the guard is made."""
+    with pytest.raises(ValueError, match="a remedy is a function"):
+        Pharmacy(own)
+
+
+def test_what_going_back_cannot_cure() -> None:
+    """Unless the user knows a way."""
+    assert not Pharmacy().curable("frozen_weights")
+    assert Pharmacy().curable("kl_explosion")
+    assert Pharmacy().curable("never heard of")
+    assert Pharmacy({"frozen_weights": lambda context: "thawed"}).curable("frozen_weights")
+
+
+WORDS = {
+    lower_learning_rate: "learning rate",
+    raise_kl: "KL coefficient",
+    clip_gradients: "gradient",
+    clip_rewards: "rewards",
+}
+
+
+@pytest.mark.parametrize("detector", detector_classes())
+def test_the_first_remedy_is_on_the_detectors_page(detector: str) -> None:
+    """The table and the playbook say the same."""
+    table = REMEDIES.get(detector, DEFAULT)
+    if table:
+        fixes = " ".join(playbook.remedies(detector))
+        assert WORDS[table[0]].lower() in fixes.lower() or detector == "reward_drift"
+
+
+def test_the_knobs_of_the_remedies_are_documented() -> None:
+    """Every name that a remedy looks for."""
+    names = {"kl_coef", "lr", "max_grad_norm", "reward_clip", "clip_range", "epochs", "entropy_coef"}
+    assert names == set(KNOBS)

@@ -113,8 +113,8 @@ def signals(condition: Condition, rows: int, rng: np.random.Generator) -> dict[s
         at = rng.random(rows) < SPIKES
         columns["grad_norm"][at] *= 10 ** rng.uniform(1, 3, at.sum())
     if condition.tied:
-        # Stretches of tied rows: a latent AR(1), so that they come together and the longest is about 25 rows.
-        tied = noise(rng, 1, rows, 0.8)[:, 0] > np.quantile(rng.standard_normal(10_000), 1 - TIED)
+        # Tied rows come together: a latent AR(1) above a level, the longest stretch about 25 rows.
+        tied = noise(rng, 1, rows, 0.7)[:, 0] > np.quantile(rng.standard_normal(10_000), 1 - TIED)
         for name in ("grad_norm", "reward_std", "advantage_std"):
             columns[name][tied] = 0.0
     if condition.rewards:

@@ -91,7 +91,8 @@ class RewardDrift(Detector):
             reasons.append(f"responses grew {length.times:.1f}x ({length.opening:.3g} to {length.now:.3g} tokens)")
         if self._kl.rows > 5 and self._kl.now > limits.kl_level:
             reasons.append(f"KL is {self._kl.now:.2g}")
-        if gold.rows > 5 and not gold.opening == 0.0 < gold.now:  # an exact match that is only just being found
+        often = gold.rows > 5 and gold.rows > 0.8 * self._seen  # of a sparse one, opening and level are other rows
+        if often and not gold.opening == 0.0 < gold.now:  # an exact match that is only just being found is no lag
             reasons.append(f"the gold score went from {gold.opening:.3g} to {gold.now:.3g}")
         return reasons
 

@@ -187,6 +187,23 @@ def test_remedies_turn_the_live_trainer(tmp_path: Path) -> None:
     assert finite(trainer)
 
 
+def test_a_reference_model_that_follows_the_policy_goes_back_too(tmp_path: Path) -> None:
+    """With `sync_ref_model` it was mixed with a policy that is given up."""
+    references: dict[int, dict[str, torch.Tensor]] = {}
+
+    class Reference(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            references[state.global_step + 1] = weights(trainer.ref_model)
+
+    watch = Told({14: "kl_explosion"})
+    given = {"steps": 15, "beta": 0.1, "sync_ref_model": True, "ref_model_sync_steps": 4}
+    trainer = grpo(tmp_path, [RLWatchCallback(watch=watch), Reference()], **given)
+    trainer.train()
+    assert not same(references[14], references[1])
+    assert event(watch)["to_step"] == 1
+    assert same(references[15], references[1])
+
+
 def test_without_a_reference_model_the_kl_has_no_lever(tmp_path: Path) -> None:
     """At beta=0 the next remedy is taken, and beta stays 0."""
     trainer, watch, _ = told_run(grpo, tmp_path, {13: "kl_explosion"}, steps=15)

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from support_trl import grpo
+from support_trl import SILENT, grpo
 from test_trl_rollback import GOES_BACK, Journal, Told, entries, event, finite, told_run
 
 from rlwatch.adapters.trl import RLWatchCallback, saved, train
+from rlwatch.responses.checkpoints import read_tags
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -61,6 +62,24 @@ def test_what_cannot_go_back_stops_and_names_the_checkpoint(tmp_path: Path, capl
     assert halt["message"] in caplog.text
     (entry,) = entries(trainer, "halt")
     assert entry["step"] == 45
+
+
+def test_checkpoints_are_tagged(tmp_path: Path) -> None:
+    """The one of before the onset is none that the alert was traced to, those after it are poisoned."""
+    callback = RLWatchCallback(**SILENT, on_critical="continue")
+    trainer = grpo(tmp_path, [callback], steps=36, save_strategy="steps", save_steps=12)
+    original = trainer.compute_loss
+
+    def compute_loss(*args: Any, **kwargs: Any) -> Any:
+        loss = original(*args, **kwargs)
+        return loss * float("nan") if trainer.state.global_step >= 30 else loss
+
+    trainer.compute_loss = compute_loss
+    trainer.train()
+    tags = {tag.step: tag.health for tag in read_tags(tmp_path)}
+    assert list(tags) == [12, 24, 36]
+    assert tags[36] == "poisoned"
+    assert tags[12] != "poisoned"
 
 
 def test_without_a_checkpoint_from_before_it_just_stops(tmp_path: Path) -> None:

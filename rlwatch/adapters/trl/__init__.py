@@ -4,7 +4,8 @@
 - find.py: the trainer of a callback
 - session.py: one `train()`: the row of each optimizer step, the decision on it
 - seams.py: wrapping methods of the live trainer, and restoring them
-- going_back.py: rollback inside one `train()`; knobs.py, checkpoints.py; train.py: stop, remedy, resume
+- going_back.py: rollback inside one `train()`; engine.py: where that works; knobs.py, checkpoints.py
+- train.py: stop, remedy, resume
 - metrics.py: TRL's metrics of one step; rollouts.py: its samples; online.py: those of OnlineDPO
 - backward.py: the guard where the optimizer steps inside backward (DeepSpeed, LOMO)
 - families.py: preset, odd names and fixes by trainer class

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from transformers.trainer_callback import ExportableState, TrainerCallback
@@ -130,6 +131,11 @@ class RLWatchCallback(TrainerCallback, ExportableState):
         unseen = self._begun and self._double_of is None and state.global_step > self._row
         if unseen and logs and is_step(logs):
             self._ours("on_log", self._judge_log, args, state, control, dict(logs))
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A checkpoint was written: it is tagged healthy, suspect or poisoned from now on."""
+        if self.watch is not None and self._double_of is None:
+            self.watch.saved(Path(args.output_dir) / f"checkpoint-{state.global_step}", state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A `train()` ends: the trainer's methods are its own again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlwatch.responses.checkpoints import CheckpointsError, read_tags
 from rlwatch.responses.health import Standing
 
 if TYPE_CHECKING:
@@ -14,12 +15,15 @@ if TYPE_CHECKING:
 def newest_healthy(trainer: Any, watch: Watch) -> tuple[str, int] | None:
     """Path and step of the newest checkpoint that is proven healthy; failing that, of the newest from before the onset.
 
-    The weights of `checkpoint-N` are those that the row of step N + 1 was measured on.
+    The weights of `checkpoint-N` are those that the row of step N + 1 was measured on. What an earlier process has
+    found to be poisoned stays so.
     """
+    folder = Path(trainer.args.output_dir)
+    poisoned = _poisoned(folder)
     unproven: tuple[str, int] | None = None
-    for step, path in sorted(_checkpoints(Path(trainer.args.output_dir)), reverse=True):
+    for step, path in sorted(_checkpoints(folder), reverse=True):
         row = watch.rows - 1 - (watch.step - (step + 1))
-        if row > watch.health.row:
+        if row > watch.health.row or path.name in poisoned:
             continue
         standing = watch.health.standing(row)
         if standing is Standing.HEALTHY:
@@ -27,6 +31,13 @@ def newest_healthy(trainer: Any, watch: Watch) -> tuple[str, int] | None:
         if standing is Standing.UNPROVEN and unproven is None:
             unproven = str(path), step
     return unproven
+
+
+def _poisoned(folder: Path) -> set[str]:
+    try:
+        return {tag.name for tag in read_tags(folder) if tag.health == Standing.POISONED}
+    except CheckpointsError:
+        return set()
 
 
 def _checkpoints(folder: Path) -> list[tuple[int, Path]]:

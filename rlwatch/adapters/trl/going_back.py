@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from rlwatch.adapters.pytorch import _unwrapped
 from rlwatch.adapters.torch_rollback import rollback_for
-from rlwatch.adapters.trl.backward import steps_inside_backward
 from rlwatch.adapters.trl.checkpoints import newest_healthy
-from rlwatch.adapters.trl.families import family_of
+from rlwatch.adapters.trl.engine import further_state, obstacle
 from rlwatch.adapters.trl.knobs import RewardClip, knobs_of
 from rlwatch.alert import Verdict
 from rlwatch.responses.council import Council, Proposal, agree
@@ -26,25 +25,6 @@ if TYPE_CHECKING:
     from rlwatch.watch import Watch
 
 logger = logging.getLogger("rlwatch")
-
-
-def obstacle(trainer: Any) -> str:
-    """Why this trainer's state cannot be put back while it trains; "" when it can.
-
-    vLLM is no obstacle: TRL sends it the whole policy before the next generation, in server mode too. FSDP2 is none
-    either: its parameters are DTensors, of which each rank keeps and puts back its own shards.
-    """
-    accelerator = trainer.accelerator
-    kind = str(getattr(accelerator.distributed_type, "value", accelerator.distributed_type))
-    if steps_inside_backward(trainer):
-        return "the engine steps the optimizer inside the backward pass and keeps its state to itself"
-    if kind == "FSDP" and not getattr(accelerator, "is_fsdp2", False):
-        return "FSDP1 flattens its parameters (fsdp_version: 2 does not)"
-    if kind in ("MEGATRON_LM", "XLA"):
-        return f"{kind} keeps the weights to itself"
-    if family_of(trainer).trainer == "AsyncGRPOTrainer":
-        return "a worker of its own goes on sampling from the policy that is given up"
-    return ""
 
 
 class GoingBack:
@@ -95,7 +75,7 @@ class GoingBack:
             self._optimizers,
             trainer.lr_scheduler,
             scaler if scaler is not None and scaler.is_enabled() else None,
-            state=_further_state(trainer),
+            state=further_state(trainer),
             knobs=self.levers.knobs,
             remedies=self._remedies,
             council=self._council,
@@ -259,22 +239,3 @@ class GoingBack:
         """The run is over: the memory of its snapshots is free."""
         if self._rollback is not None:
             self._rollback.snapshots.kept.clear()
-
-
-def _further_state(trainer: Any) -> dict[str, Any]:
-    """State that is neither the policy's nor the optimizer's.
-
-    That is a reference model that follows the policy, and GRPO's adaptive entropy coefficient.
-    """
-    state: dict[str, Any] = {}
-    if getattr(trainer.args, "sync_ref_model", False) and getattr(trainer, "ref_model", None) is not None:
-        state["ref_model"] = trainer.ref_model
-    if getattr(trainer, "use_adaptive_entropy", False):
-        names = ("entropy_coef", "_last_world_entropy")
-
-        def put_back(values: dict[str, Any]) -> None:
-            for name in names:
-                setattr(trainer, name, values[name])
-
-        state["entropy controller"] = (lambda: {name: getattr(trainer, name) for name in names}, put_back)
-    return state

@@ -27,7 +27,7 @@ class Seam:
     """
 
     def __init__(
-        self, owner: Any, name: str, guest: Guest, after: After | None, gate: Gate | None, change: Change | None
+        self, owner: Any, name: str, guest: Guest, after: After | None, gate: Gate | None, change: Change | None = None
     ) -> None:
         self._owner = owner
         self._name = name

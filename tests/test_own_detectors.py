@@ -145,6 +145,19 @@ def test_it_stands_in_the_order_of_the_loop_with_coverage() -> None:
     assert (lines[place].state, lines[place].fix) == ("starved", "log my/metric (or kl)")
 
 
+def test_one_made_from_a_detector_outside_the_core_is_on() -> None:
+    """Whoever passes a detector wants it on, whatever the catalogue."""
+    from rlwatch.detectors.registry import detector_classes
+
+    mine = type("Mine", (detector_classes()["clip_fraction"],), {"id": "mine"})
+    assert not mine.core
+    one = watch(detectors=[mine])
+    for _ in range(12):
+        one.log(clip_fraction=0.1)
+    assert one.coverage()["mine"].state == "armed"
+    assert watch(detectors=[mine], mine=False).coverage()["mine"].state == "off"
+
+
 def test_its_state_rides_in_the_checkpoint() -> None:
     """A resumed Watch goes on where the first one was."""
     one, other = watch(detectors=[TooHigh]), watch(detectors=[TooHigh()])

@@ -9,6 +9,7 @@ from rlwatch import playbook
 from rlwatch.alert import Alert
 from rlwatch.detectors.base import Detector, Link
 from rlwatch.detectors.coverage import Coverage, CoverageReport
+from rlwatch.detectors.registry import detector_classes
 from rlwatch.detectors.roster import Roster, copy_of, roster
 from rlwatch.guest import Guest
 from rlwatch.observation import Observation
@@ -38,9 +39,12 @@ class Team:
     def _is_on(self, name: str) -> bool:
         """As the settings say; where they say nothing, if the catalogue has it."""
         own = getattr(self._settings, name)
-        if "enabled" in own.model_fields_set or self._kinds[name].core or self._settings.catalogue == "full":
-            return bool(own.enabled)
-        return False
+        return bool(own.enabled) and ("enabled" in own.model_fields_set or self._in_catalogue(name))
+
+    def _in_catalogue(self, name: str) -> bool:
+        """Whether it is on where nobody switches it; the user's own are, whatever they were made from."""
+        chosen = self._kinds[name].core or self._settings.catalogue == "full"
+        return chosen or name not in detector_classes()
 
     def _in_order(self) -> dict[str, type[Detector]]:
         """All kinds by id, the rules too, in the causal order of the links."""
@@ -61,8 +65,7 @@ class Team:
     @property
     def off(self) -> list[str]:
         """The detectors that the settings switch off; those outside the catalogue are not missed."""
-        full = self._settings.catalogue == "full"
-        return [name for name, kind in self._kinds.items() if name not in self.detectors and (kind.core or full)]
+        return [name for name in self._kinds if name not in self.detectors and self._in_catalogue(name)]
 
     @property
     def own_signals(self) -> frozenset[str]:

@@ -92,7 +92,7 @@ class WatchSettings(BaseSettings):
         "25%", description="host memory for snapshots: bytes, '2GB', or a share of what is free ('25%')"
     )
     snapshot_every: int | None = Field(
-        None, ge=1, description="rows between snapshots; none: as often as 2 % of a step's time allows"
+        None, ge=1, description="rows between snapshots; none: as often as costs less than 2 % of a step"
     )
     stall: bool = Field(True, description="say so when no step comes for far longer than usual, with all stacks")
     stall_times: float = Field(10.0, gt=1, description="times the usual step without a step that are a stall")

@@ -66,7 +66,7 @@ class Guard:
     lag has passed (`rlwatch.responses.health`); the one that the run began with needs no proof. Put back are weights,
     optimizer, scheduler, scaler, `state`, `knobs`, the generators of `random`, `numpy` and `torch`, and the
     detectors' own baselines: what follows is bit for bit what a run from that state with that remedy gives. States
-    are kept in host memory, as often as 2 % of a step's time allows.
+    are kept in host memory, as often as costs less than 2 % of a step's time.
 
     Where that is no use the run halts (`verdict.halt`, the reason in `verdict.note`): the budget is used up, the same
     failure came back at the same place, no state is proven healthy yet, or going back cannot cure it. Leave the

@@ -86,6 +86,8 @@ class Rollback:
         judgement = (lambda: pickle.dumps(watch.state_dict()), lambda saved: watch.go_back(pickle.loads(saved)))
         state = RunState([*parts, Stateful("watch", judgement), Stateful("knobs", (levers.values, levers.put_back))])
         self.snapshots = Snapshots(state, memory, watch.health, every=every, council=self.council)
+        self.snapshots.prepare()
+        self._check_size()
         watch.promise_rollback()
 
     def settle_before(self, optimizers: Sequence[Any]) -> None:
@@ -111,15 +113,18 @@ class Rollback:
         taken = self.snapshots.take(row, step, applied=len(self.history.done))
         if not self._hooked:
             self.snapshots.settle()
-        if self.snapshots.too_big and not before:
-            needed, memory = self.snapshots.needed / 2**30, self.snapshots.memory / 2**30
+        if not before:
+            self._check_size()
+        return taken is not None
+
+    def _check_size(self) -> None:
+        if self.snapshots.too_big:
             logger.warning(
                 "rlwatch: a snapshot needs %.2g GB and snapshot_memory allows %.2g GB: there is nothing to roll back "
                 "to, and a critical will halt the run",
-                needed,
-                memory,
+                self.snapshots.needed / 2**30,
+                self.snapshots.memory / 2**30,
             )
-        return taken is not None
 
     def respond(self, verdict: Verdict, position: Any = None) -> Outcome:
         """Go back, or say why the run must halt. Every rank calls this at the same step; it does not raise.

@@ -19,8 +19,8 @@ from rlwatch.responses.tree import Item
 Judgement = Mapping[int, Standing]
 """What is known of the states at some rows."""
 
-SHARE = 0.02
-"""Of the time of a step that snapshots may take on average."""
+SHARE = 0.015
+"""Of the time of a step that snapshots may take on average: less than 2 %, with a margin for a noisy machine."""
 
 MIN_PERIOD, MAX_PERIOD = 5, 1000
 """Rows from one snapshot to the next. More often buys nothing: the target lies a detector's lag in the past anyway."""
@@ -28,8 +28,8 @@ MIN_PERIOD, MAX_PERIOD = 5, 1000
 WORST = [Standing.HEALTHY, Standing.UNPROVEN, Standing.SUSPECT, Standing.POISONED]
 """Standings, the worst last."""
 
-MOST = 16
-"""Snapshots kept at most, however small: with their spacing they reach back as far as anybody wants to go."""
+MOST = 8
+"""Snapshots kept at most, however small: spaced by age, they reach back as far as anybody wants to go."""
 
 
 class Snapshot:
@@ -78,7 +78,7 @@ class Snapshots:
         self.every = every
         self.kept: list[Snapshot] = []
         self.taken = 0
-        self.cost = 0.0
+        self.costs: deque[float] = deque(maxlen=3)
         self.spent = 0.0
         self.needed = 0
         self._copier = Copier()
@@ -98,13 +98,20 @@ class Snapshots:
 
     @property
     def period(self) -> int:
-        """Rows from one snapshot to the next: such that the last one's cost is `SHARE` of the median step's time."""
+        """Rows from one snapshot to the next: such that its cost is `SHARE` of the median step's time."""
         if self.every is not None:
             return self.every
         step = statistics.median(self._steps) if self._steps else 0.0
-        cost = max(self.cost, self._copier.seconds())
-        rows = math.ceil(cost / (SHARE * step)) if step else MAX_PERIOD
+        rows = math.ceil(self.cost / (SHARE * step)) if step else MAX_PERIOD
         return max(MIN_PERIOD, min(MAX_PERIOD, rows))
+
+    @property
+    def cost(self) -> float:
+        """Seconds that a snapshot takes of the host's time or the accelerator's.
+
+        The least of the last three: on a busy machine single ones are interrupted for many times their cost.
+        """
+        return max(min(self.costs), self._copier.seconds()) if self.costs else 0.0
 
     def due(self, row: int) -> bool:
         """Whether a snapshot should be taken at this row."""
@@ -142,10 +149,24 @@ class Snapshots:
         snapshot.pristine, snapshot.applied, snapshot.share = not self.taken, applied, share
         self.kept.append(snapshot)
         self.taken += 1
-        self.cost = time.perf_counter() - begun
-        self.spent += self.cost
-        self._last_time += self.cost  # the step's own time is without it
+        cost = time.perf_counter() - begun
+        self.costs.append(cost)
+        self.spent += cost
+        self._last_time += cost  # the step's own time is without it
         return snapshot
+
+    def prepare(self) -> None:
+        """Before training: find out what cannot be read, and have memory for the first snapshot.
+
+        Raises:
+            Exception: whatever a part of the user's raises when it is read.
+        """
+        _, items = self.state.read()
+        self.needed = host_bytes(items)
+        if not self.too_big:
+            self._free = [HostBuffers()]
+            self._copier.copy(items, self._free[0])
+            self.settle()
 
     def settle(self) -> None:
         """Before the weights change: the accelerator finishes copying first; the host does not wait."""

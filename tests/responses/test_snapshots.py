@@ -114,12 +114,12 @@ def test_there_is_always_a_healthy_one_and_one_on_its_way(fit: int) -> None:
 
 def test_ages_are_spaced_out() -> None:
     """With room for many it reaches far back, more coarsely the older."""
-    ring = Ring(12 * ONE)
+    ring = Ring(100 * ONE)
     ring.go(2001)
     ages = [2000 - row for row in reversed(ring.rows)]
-    assert len(ages) == 12
+    assert len(ages) == MOST
     assert ages[0] <= 5
-    assert ages[-1] > 500
+    assert ages[-1] >= 150
     assert all(older <= 3 * newer + 10 for newer, older in itertools.pairwise(ages))
 
 
@@ -184,11 +184,11 @@ def test_the_period_follows_the_cost() -> None:
     ring = Ring(100 * ONE, every=None)
     snapshots = ring.snapshots
     snapshots._steps.extend([1.0] * 5)
-    for cost, period in [(0.0, MIN_PERIOD), (0.2, 10), (0.21, 11), (1000.0, MAX_PERIOD)]:
-        snapshots.cost = cost
+    for cost, period in [(0.0, MIN_PERIOD), (0.15, 10), (0.16, 11), (1000.0, MAX_PERIOD)]:
+        snapshots.costs.extend([cost] * 3)
         assert snapshots.period == period
     snapshots._steps.extend([10.0] * 32)
-    snapshots.cost = 2.0
+    snapshots.costs.extend([60.0, 1.5, 50.0])
     assert snapshots.period == 10
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rlwatch.adapters.trl import RLWatchCallback, attach
+    from rlwatch.adapters.trl import RLWatchCallback, attach, train
     from rlwatch.alert import EXIT_HALTED, Action, Alert, Severity, Verdict
     from rlwatch.config import ConfigError
     from rlwatch.detectors.base import Detector
@@ -34,6 +34,7 @@ _HOMES = {
     "Verdict": "alert",
     "Watch": "watch",
     "attach": "adapters.trl",
+    "train": "adapters.trl",
 }
 
 __all__ = [  # noqa: RUF022 - plain alphabetical order
@@ -48,6 +49,7 @@ __all__ = [  # noqa: RUF022 - plain alphabetical order
     "Verdict",
     "Watch",
     "attach",
+    "train",
 ]
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,8 +23,10 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from rlwatch.detectors.registry import detector_classes
+from rlwatch.detectors.base import Detector, DetectorSettings
+from rlwatch.detectors.roster import ContractError, Own, Roster, roster
 from rlwatch.presets import PRESETS
+from rlwatch.rules.setting import Rules
 from rlwatch.signals import SIGNALS
 
 ENV_PREFIX = "RLWATCH_"
@@ -51,15 +53,22 @@ class _PresetSource(PydanticBaseSettingsSource):
 
 
 class _EnvSource(EnvSettingsSource):
-    """The environment; `RLWATCH_<DETECTOR>=off` switches a detector as any other flag."""
+    """The environment.
+
+    `RLWATCH_<DETECTOR>=off` switches a detector as any other flag; `RLWATCH_RULES` may hold one rule as it is, or
+    several as a JSON list.
+    """
 
     def decode_complex_value(self, field_name: str, field: Any, value: Any) -> Any:
-        if field_name in detector_classes() and str(value).strip().lower() in _SWITCH_WORDS:
-            return _SWITCH_WORDS[str(value).strip().lower()]
+        word = str(value).strip().lower()
+        if word in _SWITCH_WORDS and _settings_of(self.settings_cls, field_name) is not None:
+            return _SWITCH_WORDS[word]
+        if field_name == "rules" and not word.startswith("["):
+            return value
         return super().decode_complex_value(field_name, field, value)
 
     def __call__(self) -> dict[str, Any]:
-        return _switches_as_dicts(super().__call__())
+        return _switches_as_dicts(super().__call__(), self.settings_cls)
 
 
 class WatchSettings(BaseSettings):
@@ -95,8 +104,14 @@ class WatchSettings(BaseSettings):
     run_id: str | None = Field(None, description="the run folder's name; an existing one is continued")
     console: bool = Field(True, description="start line, alert panels, coverage table and summary on stderr")
     main_process: bool = Field(True, description="False on the other ranks: they judge and act, but stay silent")
+    catalogue: Literal["core", "full"] = Field(
+        "core", description="which detectors are on: the eight core ones, or all; any one by `detector=True`"
+    )
     coverage_after: int = Field(10, ge=1, description="rows after which the coverage table is shown once")
+    gpus: int | None = Field(None, ge=1, description="GPUs of the run: with a price, incidents say what they cost")
+    gpu_price: float | None = Field(None, ge=0, description="price of one GPU for an hour, in dollars")
     signal_map: dict[str, str] = Field(default_factory=dict, description="signal -> the key you log it under")
+    rules: Rules = Field(default_factory=list, description="guards of your own, as 'kl > 0.35 for 5' (docs/rules.md)")
 
     @field_validator("preset")
     @classmethod
@@ -131,40 +146,54 @@ class WatchSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Strongest first: keywords, environment, YAML, preset."""
-        file = InitSettingsSource(settings_cls, init_kwargs=_read_file())
+        file = InitSettingsSource(settings_cls, init_kwargs=_switches_as_dicts(_read_file(), settings_cls))
         return init_settings, _EnvSource(settings_cls), file, _PresetSource(settings_cls)
 
 
-@cache
-def settings_class() -> type[WatchSettings]:
-    """`WatchSettings` with a field for each detector's settings."""
+def members(own: Sequence[Own] = ()) -> Roster:
+    """The detectors of a Watch to which `own` are passed; ConfigError for one that does not keep the contract."""
+    try:
+        return roster(own, WatchSettings.model_fields)
+    except ContractError as error:
+        raise ConfigError(str(error)) from None
+
+
+def settings_class(own: Sequence[Own] = ()) -> type[WatchSettings]:
+    """`WatchSettings` with a field for each detector's settings, those of plug-ins and of `own` among them."""
+    return _with_fields(tuple(members(own).kinds.values()))
+
+
+@lru_cache(maxsize=32)
+def _with_fields(kinds: tuple[type[Detector], ...]) -> type[WatchSettings]:
     fields: dict[str, Any] = {}
-    for name, kind in detector_classes().items():
+    for kind in kinds:
         settings: Any = kind.Settings
-        fields[name] = (settings, Field(default_factory=settings, description=f"settings of {name}"))
+        fields[kind.id] = (settings, Field(default_factory=settings, description=f"settings of {kind.id}"))
     return create_model("Settings", __base__=WatchSettings, **fields)
 
 
-def load_settings(**keywords: Any) -> Any:
-    """The settings that hold for this run.
+def load_settings(*, detectors: Sequence[Own] = (), **keywords: Any) -> Any:
+    """The settings that hold for this run; `detectors` are the user's own.
 
     Raises:
         ConfigError: an unknown key (the nearest known one is named), a value of the wrong kind, unreadable YAML.
     """
-    kind = settings_class()
+    kind = settings_class(detectors)
     _check_environment(kind)
     try:
-        return kind(**_switches_as_dicts(keywords))
+        return _with_ready(kind(**_switches_as_dicts(keywords, kind)), detectors)
     except ValidationError as error:
         raise ConfigError("; ".join(_sentence(item, kind) for item in error.errors())) from None
     except SettingsError as error:
         raise ConfigError(f"an {ENV_PREFIX}* variable cannot be read: {error}") from None
 
 
-def _switches_as_dicts(layer: dict[str, Any]) -> dict[str, Any]:
+def _switches_as_dicts(layer: dict[str, Any], kind: type[BaseSettings]) -> dict[str, Any]:
     """`detector: false` as {"enabled": False}, so that the layers merge key by key."""
-    switched = {name: {"enabled": value} for name, value in layer.items() if isinstance(value, bool)}
-    return {**layer, **{name: value for name, value in switched.items() if name in detector_classes()}}
+    return {
+        name: {"enabled": value} if isinstance(value, bool) and _settings_of(kind, name) is not None else value
+        for name, value in layer.items()
+    }
 
 
 def _read_file() -> dict[str, Any]:
@@ -182,7 +211,24 @@ def _read_file() -> dict[str, Any]:
         return {}
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise ConfigError(f"{YAML_FILE} must hold settings by name (`on_critical: halt`), it holds {str(found)[:60]!r}")
-    return _switches_as_dicts(found)
+    return found
+
+
+def _settings_of(kind: type[BaseSettings], name: str) -> type[DetectorSettings] | None:
+    """The settings class of a detector; None for any other name."""
+    known = kind.model_fields[name].annotation if name in kind.model_fields else None
+    return known if isinstance(known, type) and issubclass(known, DetectorSettings) else None
+
+
+def _with_ready(settings: WatchSettings, detectors: Sequence[Own]) -> WatchSettings:
+    """A detector that was passed as an instance has the settings that it was made with; only switched off can it be."""
+    made: dict[str, DetectorSettings] = {}
+    for name, one in members(detectors).ready.items():
+        given = getattr(settings, name)
+        if name in settings.model_fields_set and given.model_fields_set - {"enabled"}:
+            raise ConfigError(f"{name} was passed ready-made and is configured as well: pass its class to configure it")
+        made[name] = one.settings if given.enabled else one.settings.model_copy(update={"enabled": False})
+    return settings.model_copy(update=made)
 
 
 def _check_environment(kind: type[WatchSettings]) -> None:
@@ -199,8 +245,10 @@ def _sentence(item: Any, kind: type[WatchSettings]) -> str:
     key = ".".join(path)
     if item["type"] == "extra_forbidden":
         known: Iterable[str] = kind.model_fields
-        if len(path) > 1 and path[0] in detector_classes():
-            known = detector_classes()[path[0]].Settings.model_fields
+        if len(path) > 1 and (inner := _settings_of(kind, path[0])) is not None:
+            known = inner.model_fields
+        elif path[0] in (broken := members().broken):
+            return f"setting {key!r}: the plug-in is left out: {broken[path[0]]}"
         return f"no setting {key!r}{_nearest(path[-1], known)}"
     return f"setting {key!r}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,14 +54,18 @@ class Intake:
     """Turns the keywords and dicts of `Watch.log` into Observations.
 
     Keys are resolved once each. Values that are None, and empty arrays, count as absent; what cannot be used is
-    named once through `guest` and left out.
+    named once through `guest` and left out. Keys in `own`, which no alias knows, are signals too: rules or detectors of
+    the user's read them.
     """
 
-    def __init__(self, guest: Guest, signal_map: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, guest: Guest, signal_map: Mapping[str, str] | None = None, own: Collection[str] = frozenset()
+    ) -> None:
         self.guest = guest
         self.step = -1
         self.rows = 0
         self._mapped = {key: name for name, key in (signal_map or {}).items()}
+        self._own = own
         self._routes: dict[str, _Route] = {}
 
     def observe(
@@ -162,9 +166,10 @@ class Intake:
         if x is None or row.ranks.get(name, route.rank + 1) <= route.rank:
             return
         if not isinstance(x, float):
-            if not SIGNALS[name].twin:
+            twin = SIGNALS[name].twin if name in SIGNALS else ""
+            if not twin:
                 raise UnusableError(f"must be one number a step, got an array of {x.size}")
-            observation.samples.setdefault(SIGNALS[name].twin, x)
+            observation.samples.setdefault(twin, x)
             return
         row.ranks[name] = route.rank
         x = x * route.factor + route.offset
@@ -180,6 +185,8 @@ class Intake:
         elif key in self._mapped:
             name = self._mapped[key]
             route = _Route(name, SIGNALS[name].kind, 1.0, 0.0, -1)
+        elif key in self._own:
+            route = _Route(key, "scalar", 1.0, 0.0, 0)
         elif key not in STEP_KEYS and (known := resolve(key, row)) is not None:
             route = _Route(known.name, SIGNALS[known.name].kind, known.factor, known.offset, known.rank)
         if len(self._routes) < MAX_KEYS:

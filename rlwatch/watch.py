@@ -8,15 +8,15 @@ import sys
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 from rlwatch.alert import Alert, Verdict
-from rlwatch.config import load_settings
+from rlwatch.config import load_settings, members
 from rlwatch.detectors.coverage import CoverageReport
-from rlwatch.detectors.registry import detector_classes
 from rlwatch.detectors.team import Team
+from rlwatch.diagnosis.course import Course
 from rlwatch.guest import Guest
 from rlwatch.intake import Intake
 from rlwatch.observation import Observation
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rlwatch.adapters.pytorch import Guard
+    from rlwatch.detectors.roster import Own
+    from rlwatch.diagnosis import Incident
     from rlwatch.responses.checkpoints import CheckpointTags
     from rlwatch.sinks.base import Sink
     from rlwatch.stall import StallWatch
@@ -45,25 +47,37 @@ class Watch:
     ('loss_nonfinite', 'skip', True)
 
     Args:
-        preset: a named set of defaults: `grpo`, `rlvr`, `ppo`, `dpo` or `classic`.
+        preset: a named set of defaults: `grpo`, `rlvr`, `ppo`, `dpo` or `classic`, or one of them with `-strict`.
         on_critical: what a critical alert does: `continue` (report only), `skip` (withhold this update), `rollback` (go
             back to the last healthy state, change something and go on; see `guard`) or `halt`.
-        **settings: any other setting (`rlwatch.config.WatchSettings`), or a detector's settings under its id.
+        detectors: your own: subclasses of `Detector`, which are configured as the others, or instances, of which the
+            Watch takes a copy.
+        **settings: any other setting (`rlwatch.config.WatchSettings`), as `rules=["kl > 0.35 for 5"]`, or a detector's
+            settings under its id.
 
     Raises:
-        ConfigError: a setting is unknown or out of range. Nothing raises after construction, unless `strict`.
+        ConfigError: a setting is unknown or out of range, a rule cannot be read, a detector does not keep the
+            contract. Nothing raises after construction, unless `strict`.
     """
 
-    def __init__(self, preset: str | None = None, *, on_critical: str | None = None, **settings: Any) -> None:
-        given = {"preset": preset, "on_critical": on_critical}
-        self.settings = load_settings(**{k: v for k, v in given.items() if v is not None}, **settings)
+    def __init__(
+        self,
+        preset: str | None = None,
+        *,
+        on_critical: str | None = None,
+        detectors: Sequence[Own] = (),
+        **settings: Any,
+    ) -> None:
+        given = {k: v for k, v in {"preset": preset, "on_critical": on_critical}.items() if v is not None}
+        self.settings = load_settings(detectors=detectors, **given, **settings)
         self.info: dict[str, Any] = {}
         self.hints: dict[str, str] = {}
         self.alerts: deque[Alert] = deque(maxlen=MAX_ALERTS)
         self.counts: dict[str, dict[str, int]] = {}
         self._guest = Guest(self.settings.strict)
-        self._intake = Intake(self._guest, self.settings.signal_map)
-        self._team = Team(self.settings, self._guest)
+        self._team = Team(self.settings, self._guest, members(detectors))
+        self._intake = Intake(self._guest, self.settings.signal_map, self._team.own_signals)
+        self._course = Course()
         self._sinks: list[Sink] = []
         self._waiting = Waiting(self._intake, self.settings.sync)
         self._decide = Decision(self.settings)
@@ -116,6 +130,7 @@ class Watch:
         return verdict
 
     def _judge(self, observation: Observation) -> Verdict:
+        self._course.push(observation)
         alerts = self._team.update(observation) if not self._settling else []
         self._settling = max(0, self._settling - 1)
         poisoned = observation.poisoned
@@ -155,15 +170,13 @@ class Watch:
     def _run_info(self) -> dict[str, Any]:
         from rlwatch import __version__
 
-        names = list(self._team.detectors)
-        off = [name for name in detector_classes() if name not in names]
         return {
             "started": self._started,
             "command": sys.argv,
             "versions": {"rlwatch": __version__, "python": sys.version.split()[0], **_versions()},
             "settings": self.settings.model_dump(mode="json"),
-            "detectors": names,
-            "off": off,
+            "detectors": list(self._team.detectors),
+            "off": self._team.off,
             "run_dir": self.run_dir,
             **self.info,
         }
@@ -182,6 +195,30 @@ class Watch:
     def coverage(self) -> CoverageReport:
         """Which detectors are armed, warming up, starved, off or failed, each with the reason and the fix."""
         return self._team.coverage(self._intake.rows, self.hints)
+
+    def diagnosis(self, *, clock: bool = True) -> list[Incident]:
+        """The incidents so far: which link of the loop broke first, what to do in which order, the cost so far.
+
+        clock: whether the rows came as the training made them, so that the wall clock tells what a step takes; in a
+            replay only a logged `step_time` does. Money takes the settings `gpus` and `gpu_price`.
+
+        It does not raise: an error of its own costs the diagnosis.
+        """
+        try:
+            from rlwatch.diagnosis import diagnose
+
+            return diagnose(
+                list(self.alerts),
+                self.coverage(),
+                step=self._course.furthest,
+                stride=self._course.stride,
+                seconds_per_step=self._course.seconds_per_step(clock),
+                gpus=self.settings.gpus,
+                gpu_price=self.settings.gpu_price,
+            )
+        except Exception as error:  # noqa: BLE001 - the alerts stand without it
+            self._guest.failed("the diagnosis", error)
+            return []
 
     def guard(
         self,
@@ -329,6 +366,7 @@ class Watch:
             "step": self._intake.step,
             "seconds": time.time() - self._started,
             "alerts": self.counts,
+            "incidents": [incident.as_dict() for incident in self.diagnosis()],
             "events": list(self.events),
             "failures": self.failures,
             "coverage": self.coverage().as_dict(),

@@ -239,13 +239,14 @@ def reward_up_gold_down(strength: float = 1.0, seed: int = 0, onset: int = 0, ro
 
 @fault("reward_drift", delay=300)
 def reward_up_with_length(strength: float = 1.0, seed: int = 0, onset: int = 0, rows: int = 400) -> Run:
-    """The reward rises by .6 over 400 rows while responses grow to 1 + 2 x strength times their length."""
+    """The reward rises by .6 over 400 rows, the gold score not, while responses grow to 1 + 2 x strength times."""
     run = healthy(rows, seed)
     rng = np.random.default_rng(seed + 1)
     share = since(rows, onset) / rows
     length = 200.0 * (1.0 + 2.0 * strength * share) * noise(rng, rows, 0.03)
     reward = 0.2 + 0.6 * share + rng.normal(0.0, 0.03, rows)
-    return replace(run.having(reward_mean=reward, response_length_mean=length), onset=onset)
+    gold = 0.3 + rng.normal(0.0, 0.02, rows)
+    return replace(run.having(reward_mean=reward, response_length_mean=length, gold_score=gold), onset=onset)
 
 
 @fault("advantage_spike", delay=8)

@@ -76,7 +76,10 @@ def scan(
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="A report to read, or a JSON object a run.")] = Format.TEXT,
     preset: Annotated[
-        str | None, typer.Option(help="Defaults for an algorithm: grpo, rlvr, ppo, dpo, classic.")
+        str | None, typer.Option(help="Defaults for an algorithm: grpo, rlvr, ppo, dpo, classic, or one with -strict.")
+    ] = None,
+    rules: Annotated[
+        list[str] | None, typer.Option("--rule", metavar="RULE", help="A guard of your own, as 'kl > 0.35 for 5'.")
     ] = None,
 ) -> Work:
     """Replay recorded runs: which broke, where, how.
@@ -90,6 +93,7 @@ def scan(
       rlwatch scan logs/*.jsonl.gz
       rlwatch scan outputs/grpo-7b/
       rlwatch scan run.jsonl --map reward_mean=my/score --map kl=my/kl
+      rlwatch scan run.jsonl --rule 'kl > 0.35 for 5' --rule 'mean(reward_mean, 12) < -0.2: warning'
       rlwatch scan run.jsonl --format json | jq .alerts
 
     \b
@@ -101,7 +105,7 @@ def scan(
       64   the command line or a setting is wrong
       130  interrupted; the runs done so far are reported
     """
-    return partial(commands.scan, paths, maps or [], form.value, preset)
+    return partial(commands.scan, paths, maps or [], form.value, preset, rules or [])
 
 
 @app.command()
@@ -157,3 +161,13 @@ def detectors() -> Work:
     one of.
     """
     return commands.detectors
+
+
+@app.command()
+def presets() -> Work:
+    """List the presets, and what each changes and why.
+
+    A line gives a setting, its default and the preset's value, and the reason. `--preset NAME` of `scan`,
+    Watch("NAME") and `preset: NAME` in rlwatch.yaml take one.
+    """
+    return commands.presets

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rlwatch.cli import USAGE_ERROR
 
+if TYPE_CHECKING:
+    from rlwatch.presets import Change
 
-def scan(paths: Sequence[str], maps: Sequence[str], form: Literal["text", "json"], preset: str | None) -> int:
+
+def scan(
+    paths: Sequence[str],
+    maps: Sequence[str],
+    form: Literal["text", "json"],
+    preset: str | None,
+    rules: Sequence[str] = (),
+) -> int:
     """`rlwatch scan`."""
     from rlwatch.config import ConfigError
     from rlwatch.offline.scan import scan as replay_all
 
     try:
-        return replay_all(paths, preset=preset, signal_map=_signal_map(maps), form=form)
+        return replay_all(paths, preset=preset, signal_map=_signal_map(maps), rules=rules, form=form)
     except ConfigError as error:
         return _wrong(str(error))
 
@@ -73,13 +82,38 @@ def checkpoints(folder: str, form: Literal["text", "json"]) -> int:
 
 def detectors() -> int:
     """`rlwatch detectors`."""
-    from rlwatch.detectors.registry import detector_classes
+    from rlwatch.config import members
 
-    kinds = list(detector_classes().values())
+    kinds = list(members().kinds.values())
     wide = max((len(kind.id) for kind in kinds), default=0)
     for kind in kinds:
         print(f"{kind.id:<{wide}}  {kind.link.value:<12}{' or '.join(kind.needs)}")
     return 0
+
+
+def presets() -> int:
+    """`rlwatch presets`."""
+    from rlwatch.presets import CATALOGUE, STRICT
+
+    for name, preset in CATALOGUE.items():
+        if not name.endswith("-strict"):
+            print(f"{name}: {preset.about}")
+            _print_changes(preset.changes)
+            for reason in dict.fromkeys(preset.absent.values()):
+                print(f"  {reason}: {', '.join(key for key, why in preset.absent.items() if why == reason)}")
+    print("any of them with -strict: lower limits for warnings, criticals as they are")
+    _print_changes(STRICT)
+    return 0
+
+
+def _print_changes(changes: Sequence[Change]) -> None:
+    from rlwatch.config import settings_class
+
+    fields = settings_class().model_fields
+    for change in changes:
+        detector, _, setting = change.setting.partition(".")
+        default = getattr(fields[detector].get_default(call_default_factory=True), setting)
+        print(f"  {change.setting}: {default} -> {change.value}  ({change.why})")
 
 
 def _wrong(sentence: str) -> int:

@@ -45,6 +45,9 @@ def report_lines(results: Sequence[Replay]) -> Iterator[str]:
             yield ""
             yield printable(result.run)
             yield from _alerts(result)
+            for incident in result.incidents:
+                yield ""
+                yield from (printable(f"  {line}") for line in incident.lines())
     if len(results) == 1 and results[0].coverage is not None:
         yield ""
         yield str(results[0].coverage)

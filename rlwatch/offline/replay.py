@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from rlwatch.alert import Alert
 from rlwatch.detectors.coverage import CoverageReport
+from rlwatch.diagnosis import Incident
 from rlwatch.offline.ingest import IngestError, Log
 from rlwatch.watch import Watch
 
@@ -26,6 +27,7 @@ class Replay:
         run: the path as it was given.
         rows: training steps judged.
         alerts: in the order they were raised.
+        incidents: the alerts that belong together, diagnosed.
         coverage: what each detector saw; None for an unreadable run.
         remarks: what a person should know about the reading, a sentence each.
         error: why the run could not be read, one sentence; "" when it was.
@@ -35,6 +37,7 @@ class Replay:
     run: str
     rows: int = 0
     alerts: list[Alert] = field(default_factory=list)
+    incidents: list[Incident] = field(default_factory=list)
     coverage: CoverageReport | None = None
     remarks: list[str] = field(default_factory=list)
     error: str = ""
@@ -55,11 +58,13 @@ def replay(
     *,
     preset: str | None = None,
     signal_map: Mapping[str, str] | None = None,
+    rules: Sequence[str] = (),
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Replay:
     """Replays one log and collects the alerts.
 
-    `signal_map` maps a canonical signal, or `step`, to the log's key; `progress` is called now and then with
+    `signal_map` maps a canonical signal, or `step`, to the log's key; `rules` are guards of the user's, in place of
+    those in the settings; `progress` is called now and then with
     the rows done. An unreadable log gives a `Replay` with `error`; a bad preset or signal name raises
     `rlwatch.config.ConfigError`.
     """
@@ -67,7 +72,8 @@ def replay(
     known = {name: key for name, key in given.items() if name != "step"}
     done = Replay(str(run))
     keys: dict[str, None] = {}
-    with Watch(preset, on_critical="continue", signal_map=known, record=False, console=False) as watch:
+    own: dict[str, Any] = {"rules": list(rules)} if rules else {}
+    with Watch(preset, on_critical="continue", signal_map=known, record=False, console=False, **own) as watch:
         mapped = {**watch.settings.signal_map, **given}
         log = Log(run, mapped)
         try:
@@ -79,6 +85,7 @@ def replay(
                     keys.update(dict.fromkeys(row.metrics))
         except IngestError as error:
             return Replay(str(run), error=str(error))
+        done.incidents = watch.diagnosis(clock=False)
         done.rows, done.coverage, done.broken = log.rows, watch.coverage(), bool(watch.failures)
     done.remarks = log.remarks() + [
         f"the key {key!r}, mapped to {name}, appears in none of its rows"

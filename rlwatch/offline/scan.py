@@ -26,19 +26,21 @@ def scan(
     *,
     preset: str | None = None,
     signal_map: Mapping[str, str] | None = None,
+    rules: Sequence[str] = (),
     form: Format = "text",
 ) -> int:
     """Replays the runs, prints the report on stdout and returns the exit code.
 
     In JSON a run's object is printed as soon as the run is done. What was wrong with a run's file goes to
-    stderr, a sentence each. Raises `rlwatch.config.ConfigError` for a preset or a signal that does not exist,
-    and `KeyboardInterrupt` on Ctrl-C, once the runs done so far are reported.
+    stderr, a sentence each. Raises `rlwatch.config.ConfigError` for a preset or a signal that does not exist or a
+    rule that cannot be read, and `KeyboardInterrupt` on Ctrl-C, once the runs done so far are reported.
     """
     done: list[Replay] = []
     progress = Progress(len(paths), sys.stderr)
     try:
         for path in paths:
-            result = replay(path, preset=preset, signal_map=signal_map, progress=progress.at(len(done), path))
+            tell = progress.at(len(done), path)
+            result = replay(path, preset=preset, signal_map=signal_map, rules=rules, progress=tell)
             done.append(result)
             progress.clear()
             for sentence in filter(None, [result.error, *result.remarks]):
@@ -66,6 +68,7 @@ def as_json(result: Replay) -> dict[str, Any]:
         "rows": result.rows,
         "alerts": [{name: clean(alert[name]) for name in fields} for alert in told],
         "coverage": clean(result.coverage.as_dict()),
+        "incidents": [clean(incident.as_dict()) for incident in result.incidents],
     }
 
 

@@ -40,5 +40,5 @@ class Sink(Protocol):
 
     def close(self, summary: Mapping[str, Any]) -> None:
         """The run ends. `summary`: `rows`, `seconds`, `alerts` (detector -> severity -> count), `coverage`,
-        `run_dir`. A second call does nothing.
+        `incidents` (`Incident.as_dict()` each), `run_dir`. A second call does nothing.
         """

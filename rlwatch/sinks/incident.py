@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from rlwatch.alert import Alert, Severity
-from rlwatch.sinks.files import AppendFile, make_free_folder, safe_name
+from rlwatch.diagnosis import incident_of
+from rlwatch.sinks.files import AppendFile, make_free_folder, replace, safe_name
 from rlwatch.sinks.jsonl import encode_line, encode_pretty
 from rlwatch.sinks.records import pick_samples
 
 WINDOW = 64  # rows kept before an alert, and the rows without an alert that end an incident
 MAX_INCIDENTS = 200
+MAX_ALERTS = 200  # of one incident that its diagnosis goes by, the first ones
 
 
 class Incidents:
@@ -21,7 +23,8 @@ class Incidents:
 
     An alert opens an incident when none came in the last WINDOW rows; the first critical of an incident that
     has only warnings opens a folder of its own, since the samples of that step are the ones to see. Further
-    alerts go to the open folder's `timeline.jsonl`. Its methods raise OSError.
+    alerts go to the open folder's `timeline.jsonl`, and `diagnosis.json` there is brought up to date, by all
+    alerts of the incident, also those of its earlier folder. Its methods raise OSError.
     """
 
     def __init__(self) -> None:
@@ -31,10 +34,13 @@ class Incidents:
         self._critical = False
         self._samples: tuple[int, Mapping[str, Any]] | None = None
         self._timeline: AppendFile | None = None
+        self._alerts: list[Alert] = []
+        self._steps: tuple[int, ...] = ()
 
     def row(self, step: int, line: bytes, samples: Mapping[str, Any]) -> None:
         """Remember a step's line, and its samples until another step brings some."""
         self._quiet += 1
+        self._steps = (*self._steps[-1:], step)
         self._window.append(line)
         if any(name in samples for name in ("completions", "prompts", "rewards")):
             self._samples = step, samples
@@ -42,6 +48,8 @@ class Incidents:
     def alert(self, folder: Path, alert: Alert) -> None:
         """Open an incident under `folder` or add to the one that is open."""
         critical = alert.severity == Severity.CRITICAL
+        if self._quiet >= WINDOW:
+            self._alerts = []
         opens = self._quiet >= WINDOW or (critical and not self._critical)
         self._critical = critical or (self._critical and self._quiet < WINDOW)
         self._quiet = 0
@@ -50,6 +58,7 @@ class Incidents:
             self._open(folder, alert)
         if self._timeline is not None:
             self._timeline.append(encode_line(alert.as_dict()))
+            self._diagnose(self._timeline.path.parent, alert)
 
     def event(self, event: Mapping[str, Any]) -> None:
         """What was done about it belongs to the incident that is open."""
@@ -59,6 +68,14 @@ class Incidents:
     def close(self) -> None:
         if self._timeline is not None:
             self._timeline.close()
+
+    def _diagnose(self, home: Path, alert: Alert) -> None:
+        if len(self._alerts) < MAX_ALERTS:
+            self._alerts.append(alert)
+            stride = max(1, self._steps[-1] - self._steps[0]) if self._steps else 1
+            incident = incident_of(self._alerts, stride=stride)
+            if incident is not None:
+                replace(home / "diagnosis.json", encode_pretty(incident.as_dict()))
 
     def _open(self, folder: Path, alert: Alert) -> None:
         self.close()

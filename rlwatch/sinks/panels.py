@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 MAX_EVIDENCE = 8
 MAX_MESSAGE = 600
 MAX_VALUE = 120
+MAX_INCIDENTS = 3  # the last ones; all are in run.json
 MAX_EVENT = 1200
 
 
@@ -108,9 +109,18 @@ def summary_text(summary: Mapping[str, Any], counts: Counts, width: int) -> list
     blind = [*_in_state(summary.get("coverage"), "starved"), *_in_state(summary.get("coverage"), "failed")]
     if blind:
         lines += _wrap("  blind: ", ", ".join(blind), width)
+    for incident in (summary.get("incidents") or ())[-MAX_INCIDENTS:]:
+        lines += _diagnosis(incident.get("diagnosis") or (), width)
     if summary.get("run_dir"):
         lines += _wrap("  record: ", str(summary["run_dir"]), width)
     return lines
+
+
+def _diagnosis(lines: Iterable[str], width: int) -> Iterable[str]:
+    """An incident's lines, each wrapped under its own indent."""
+    for line in lines:
+        text = line.lstrip()
+        yield from _wrap("  " + " " * (len(line) - len(text)), _short(text, MAX_MESSAGE), width)
 
 
 def _in_state(coverage: Any, state: str) -> list[str]:

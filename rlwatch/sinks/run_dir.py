@@ -13,7 +13,8 @@
 - `events.jsonl`, where there are any: a line for each thing done to the run or seen about it (`rollback`, `halt`,
   `stall`, ...), `{"event":, "step":, "row":, "message":, ...}`.
 - `incidents/<step>-<detector>/`: `alert.json`, `window.jsonl` (the lines of the last 64 steps),
-  `timeline.jsonl` (all alerts of the incident, and what was done) and `samples.jsonl` (best, worst and random samples).
+  `timeline.jsonl` (all alerts of the incident, and what was done), `diagnosis.json` (what broke first and what to do,
+  as far as it is known) and `samples.jsonl` (best, worst and random samples).
 
 Files are appended in whole lines of strict JSON, readable at any moment; NaN and infinities are the strings
 "NaN", "Infinity", "-Infinity". A background thread writes them every quarter of a second, at once after an

@@ -17,19 +17,22 @@ WEIGHT = 0.1
 class Progress:
     """The run's reward: a running level and the last 60 rows.
 
-    Cheap to push to; the questions are asked only when another signal looks wrong.
+    Cheap to push to; the questions are asked only when another signal looks wrong. `rows` counts the rows that had a
+    reward, `rows_seen` all of them.
     """
 
-    __slots__ = ("_level", "_span", "_var", "rows")
+    __slots__ = ("_level", "_span", "_var", "rows", "rows_seen")
 
     def __init__(self) -> None:
         self.rows = 0
+        self.rows_seen = 0
         self._level = 0.0
         self._var = 0.0
         self._span: deque[float] = deque(maxlen=SPAN)
 
     def push(self, x: float | None) -> None:
         """Take in the reward of a row, None when the row has none."""
+        self.rows_seen += 1
         if x is None:
             return
         x = bounded(x)
@@ -42,11 +45,11 @@ class Progress:
 
     def mark(self) -> list[float]:
         """The level of now, for the caller to keep: `rising_since` compares with it."""
-        return [self._level, self._var, self.rows]
+        return [self._level, self._var, self.rows, self.rows_seen]
 
     def rising_since(self, mark: list[float]) -> bool:
         """Whether the last rows are better than the level at the mark by more than the noise."""
-        level, var, row = mark
+        level, var, row, _ = mark
         count = int(min(RECENT, self.rows - row))
         if count < 3:
             return False
@@ -68,6 +71,7 @@ class Progress:
         """The level, the mark and the rewards kept, oldest first."""
         return {
             "rows": self.rows,
+            "rows_seen": self.rows_seen,
             "level": self._level,
             "var": self._var,
             "span": list(self._span),
@@ -75,7 +79,8 @@ class Progress:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        self.rows, self._level, self._var = int(state["rows"]), float(state["level"]), float(state["var"])
+        self.rows, self.rows_seen = int(state["rows"]), int(state["rows_seen"])
+        self._level, self._var = float(state["level"]), float(state["var"])
         self._span = deque((float(x) for x in state["span"]), maxlen=SPAN)
 
 

@@ -23,6 +23,8 @@ _NOTABLE = 2.0
 _ZERO = -500.0
 """The log that stands for a value of zero or less: such a value is low, and no baseline."""
 
+_GONE = 6.9
+"""How far below its level a signal counts as gone, on the log scale (a thousandth)."""
 
 _YOUNG = 40
 """Rows in which the first three are a second reference: an explosion in row 5 makes up most of its own baseline."""
@@ -68,25 +70,40 @@ class Surge:
 
     Levels are medians of `short` and of `lasting` rows, so single spikes that recover, which healthy runs have at
     10-1000x, do not show. Zeros (normal under GRPO when all groups tie) enter the levels and not the baseline.
+
+    Attributes:
+        baseline: of log x.
+        gone: rows in a row in which the signal has been below a thousandth of the level that it had.
     """
 
-    __slots__ = ("_ceiling", "_logs", "_ordinary", "_peaks", "_rows", "_start", "baseline", "lasting", "short")
+    __slots__ = (
+        "_block",
+        "_ceiling",
+        "_gone_below",
+        "_last_peak",
+        "_logs",
+        "_ordinary",
+        "_start",
+        "_young",
+        "baseline",
+        "gone",
+        "lasting",
+        "short",
+    )
 
     def __init__(self, window: int = 100, short: int = 5, lasting: int = 7, sigma: float = 0.2) -> None:
         self.baseline = LogBaseline(window, sigma)
         self.short = short
         self.lasting = lasting
+        self.gone = 0
+        self._gone_below = _ZERO
         self._logs: deque[float] = deque(maxlen=lasting)
         self._ordinary = 0
-        self._rows = 0
+        self._young = _YOUNG
         self._start: list[float] = []
+        self._block: list[float] = []
+        self._last_peak = _ZERO
         self._ceiling = _ZERO
-        self._peaks = [_ZERO, _ZERO]
-
-    @property
-    def known_level(self) -> float | None:
-        """The baseline's median once 20 values made it."""
-        return self.baseline.center if len(self.baseline) >= _KNOWN else None
 
     def push(self, x: float) -> Reading | None:
         """Take in a value (0, or within TINY and HUGE) and compare the levels with the baseline before it.
@@ -95,38 +112,60 @@ class Surge:
         """
         baseline = self.baseline
         value = log(x) if x > 0.0 else _ZERO
-        logs = self._logs
-        logs.append(value)
-        if len(logs) > 2:
-            self._remember(logs[-3], logs[-2], value)
-        if value > baseline.middle + _NOTABLE * baseline.sigma or (self._rows < _YOUNG and self._jumped(value)):
+        middle = baseline.middle
+        self._logs.append(value)
+        block = self._block
+        block.append(value)
+        if len(block) == _BLOCK + 2:
+            self._close_block()
+        notable = value > middle + _NOTABLE * baseline.sigma
+        if self._young:
+            self._young -= 1
+            notable = notable or self._jumped(value)
+            if x > 0.0 and len(self._start) < 3:
+                self._start.append(value)
+        if notable:
             self._ordinary = 0
         else:
             self._ordinary += 1
         reading = None
         if self._ordinary <= self.short // 2 and len(baseline) >= TRUSTED:
             reading = self._read(x)
+        if self.gone or value < middle - _GONE:
+            self._count_gone(value)
         if x > 0.0:
             baseline.push(value)
-            if len(self._start) < 3:
-                self._start.append(value)
         return reading
+
+    @property
+    def gone_from(self) -> float:
+        """The level that the signal had before it was gone for `gone` rows."""
+        return exp(self._gone_below + _GONE)
+
+    def _count_gone(self, value: float) -> None:
+        """Rows in a row below a thousandth of the level before, which a baseline that follows the fall does not move.
+
+        Zeros come and go in healthy runs (all groups tied: up to 25 rows in a row were measured), so callers ask for
+        more.
+        """
+        if not self.gone:
+            if len(self.baseline) < _KNOWN:
+                return
+            self._gone_below = self.baseline.middle - _GONE
+        self.gone = self.gone + 1 if value < self._gone_below else 0
 
     def _jumped(self, value: float) -> bool:
         """Whether a row of a young run is far above its first three."""
         start = self._start
         return len(start) == 3 and max(start) - min(start) < 1.0 and value > max(start) + _YOUNG_JUMP
 
-    def _remember(self, a: float, b: float, c: float) -> None:
-        """Keep the highest level of this block of rows, of the one before, and of all that are older."""
-        level = b if a <= b <= c or c <= b <= a else (a if b <= a <= c or c <= a <= b else c)
-        if level > self._peaks[1]:
-            self._peaks[1] = level
-        self._rows += 1
-        if self._rows % _BLOCK == 0:
-            if self._peaks[0] > self._ceiling:
-                self._ceiling = self._peaks[0]
-            self._peaks = [self._peaks[1], _ZERO]
+    def _close_block(self) -> None:
+        """Keep the highest level (median of 3 rows) of the block that ends, and of all before it."""
+        block = self._block
+        peak = max(sorted(block[i : i + 3])[1] for i in range(_BLOCK))
+        self._ceiling = max(self._ceiling, self._last_peak)
+        self._last_peak = peak
+        self._block = block[-2:]
 
     def _read(self, x: float) -> Reading:
         logs, baseline = list(self._logs), self.baseline
@@ -134,7 +173,7 @@ class Surge:
         lasting = _median(logs) if len(logs) == self.lasting else _ZERO
         middle, sigma = baseline.middle, baseline.sigma
         new, unseen = level > baseline.quantile(0.9) + _NEW, level > self._ceiling + _UNSEEN
-        if self._rows < _YOUNG and not new and self._jumped(level):
+        if self._young and not new and self._jumped(level):
             middle, sigma = max(self._start), baseline.sigma_floor * (1.0 + 4.0 / 3.0)
             new, unseen = True, False  # three rows are enough to warn, not to halt
         return Reading(
@@ -147,21 +186,24 @@ class Surge:
             "baseline": self.baseline.state_dict(),
             "logs": list(self._logs),
             "ordinary": self._ordinary,
-            "rows": self._rows,
+            "young": self._young,
             "start": list(self._start),
+            "block": list(self._block),
+            "last_peak": self._last_peak,
             "ceiling": self._ceiling,
-            "peaks": list(self._peaks),
+            "gone": self.gone,
+            "gone_below": self._gone_below,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self.baseline.load_state_dict(state["baseline"])
         self._logs = deque((float(x) for x in state["logs"]), maxlen=self.lasting)
-        self._ordinary = int(state["ordinary"])
-        self._rows = int(state["rows"])
         self._start = [float(x) for x in state["start"]]
-        self._ceiling = float(state["ceiling"])
-        self._peaks = [float(x) for x in state["peaks"]]
+        self._block = [float(x) for x in state["block"]]
+        self._ordinary, self._young, self.gone = int(state["ordinary"]), int(state["young"]), int(state["gone"])
+        self._last_peak, self._ceiling = float(state["last_peak"]), float(state["ceiling"])
+        self._gone_below = float(state["gone_below"])
 
 
 def _median(values: list[float]) -> float:

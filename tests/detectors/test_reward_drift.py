@@ -59,7 +59,8 @@ def test_rise_that_gold_does_not_follow(strength: float, seed: int) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_rise_with_growing_responses(seed: int) -> None:
     """The reward rises while responses grow threefold: told, and the message says so."""
-    alerts = assert_told_in_time(NAME, reward_up_with_length(1.0, seed), 300)
+    run = reward_up_with_length(1.0, seed).only("reward_mean", "response_length_mean")
+    alerts = assert_told_in_time(NAME, run, 300)
     assert "responses grew" in alerts[0].message
 
 

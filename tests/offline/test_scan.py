@@ -90,7 +90,7 @@ def test_json_is_one_strict_object_a_run(
     bad, clean = write("bad.jsonl", *broken), write("clean.jsonl", *healthy)
     scan([bad, "no/such.jsonl", clean], form="json")
     first, second, third = map(strict, capsys.readouterr().out.splitlines())
-    assert list(first) == ["run", "rows", "alerts", "coverage"]
+    assert list(first) == ["run", "rows", "alerts", "coverage", "incidents"]
     assert (first["run"], first["rows"]) == (str(bad), 60)
     for alert in first["alerts"]:
         assert list(alert) == ["step", "detector", "severity", "message", "evidence", "playbook"]

@@ -23,7 +23,6 @@ from rlwatch.streaming.opening import Opening
 from rlwatch.streaming.progress import Progress
 from rlwatch.streaming.recent import Recent
 from rlwatch.streaming.surge import Surge
-from rlwatch.streaming.vanish import Vanish
 from rlwatch.streaming.window import SortedWindow
 
 MODULES = [module.name for module in pkgutil.iter_modules(home.__path__)]
@@ -285,25 +284,37 @@ def test_surge_keeps_zeros_out_of_the_baseline() -> None:
     surge = Surge()
     for row in range(60):
         surge.push(0.0 if row % 2 else 1.0)
-    assert surge.known_level == pytest.approx(1.0)
+    assert surge.baseline.center == pytest.approx(1.0)
     only = Surge()
     assert [only.push(0.0) for _ in range(50)] == [None] * 50
-    assert only.known_level is None
+    assert len(only.baseline) == 0
 
 
-def test_vanish_counts_rows_of_nothing() -> None:
-    """Zeros count once a level is known; a value that comes back starts over."""
-    vanish = Vanish()
-    assert [vanish.push(0.0, None) for _ in range(50)] == [0] * 50
-    assert vanish.push(2.0, 2.0) == 0
-    assert [vanish.push(0.0, 2.0) for _ in range(5)] == [1, 2, 3, 4, 5]
-    assert vanish.level == 2.0
-    assert vanish.push(1.5, 2.0) == 0
-    assert vanish.push(1e-6, 2.0) == 1
+def test_surge_counts_rows_of_nothing() -> None:
+    """Zeros count once 20 values made a level; a value that comes back starts over."""
+    surge = Surge()
+    for _ in range(10):
+        surge.push(2.0)
+    surge.push(0.0)
+    assert surge.gone == 0
+    for _ in range(20):
+        surge.push(2.0)
+    counts = []
+    for _ in range(5):
+        surge.push(0.0)
+        counts.append(surge.gone)
+    assert counts == [1, 2, 3, 4, 5]
+    assert surge.gone_from == pytest.approx(2.0)
+    surge.push(1.5)
+    assert surge.gone == 0
 
 
-def test_vanish_remembers_the_level_it_had() -> None:
-    """A level that sinks while the signal is gone does not end the count."""
-    vanish = Vanish()
-    counts = [vanish.push(1e-6, 2.0 / (row + 1)) for row in range(50)]
-    assert counts == list(range(1, 51))
+def test_surge_remembers_the_level_that_went() -> None:
+    """A baseline that sinks while the signal is gone does not end the count."""
+    surge = Surge(window=20)
+    for _ in range(30):
+        surge.push(2.0)
+    for _ in range(60):
+        surge.push(1e-6)
+    assert surge.gone == 60
+    assert surge.gone_from == pytest.approx(2.0)

@@ -16,7 +16,7 @@ from __future__ import annotations
 try:
     from rlwatch.adapters.trl.attaching import attach
     from rlwatch.adapters.trl.callback import RLWatchCallback
-    from rlwatch.adapters.trl.train import train
+    from rlwatch.adapters.trl.resuming import train
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "transformers":
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,7 @@ class RLWatchCallback(TrainerCallback, ExportableState):
         self._back: Verdict | None = None
         self._begun = False
         self._halt = False
+        self._pause = ExitStack()
         self._row = -1
 
     # Hugging Face's events
@@ -107,6 +109,7 @@ class RLWatchCallback(TrainerCallback, ExportableState):
         """An optimizer step begins, before its rollouts."""
         if not self._begun:  # added while training was under way
             self._begin(state)
+        self._pause.close()
         if self._session is not None:
             self._ours("on_step_begin", self._session.begin_step)
 
@@ -124,6 +127,8 @@ class RLWatchCallback(TrainerCallback, ExportableState):
             control.should_training_stop = True
             # Where a healthy checkpoint is to be resumed from, a sick one must not push it out of `save_total_limit`.
             control.should_save = args.save_strategy != "no" and not self._stopped_to_resume()
+        if (control.should_evaluate or control.should_save) and self.watch is not None:
+            self._pause.enter_context(self.watch.pause())  # an evaluation or a save is no stall
         return control
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
@@ -243,6 +248,7 @@ class RLWatchCallback(TrainerCallback, ExportableState):
             self.watch.close()
 
     def _end_session(self) -> None:
+        self._pause.close()
         session, self._session = self._session, None
         if session is not None:
             session.end()

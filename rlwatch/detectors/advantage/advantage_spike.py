@@ -10,7 +10,6 @@ from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, cr
 from rlwatch.observation import Observation
 from rlwatch.streaming import bounded, positive
 from rlwatch.streaming.surge import Surge
-from rlwatch.streaming.vanish import Vanish
 
 
 class AdvantageSpike(Detector):
@@ -25,7 +24,7 @@ class AdvantageSpike(Detector):
     needs: ClassVar[tuple[str, ...]] = ("advantage_std", "advantages", "advantage_max")
     warmup: ClassVar[int] = 8
     lag: ClassVar[int] = 10
-    state: ClassVar[tuple[str, ...]] = ("_source", "_surge", "_vanish")
+    state: ClassVar[tuple[str, ...]] = ("_source", "_surge")
 
     class Settings(DetectorSettings):
         """Ratios are of standard deviations."""
@@ -42,7 +41,6 @@ class AdvantageSpike(Detector):
 
     def _reset(self) -> None:
         self._surge = Surge(sigma=0.2)
-        self._vanish = Vanish()
 
     def check(self, obs: Observation) -> Finding | None:
         """Judge the spread of the batch's advantages."""
@@ -55,14 +53,14 @@ class AdvantageSpike(Detector):
             self._source = source
             self._reset()
         limits = self.settings
-        gone = self._vanish.push(spread, self._surge.known_level)
         now = self._surge.push(spread)
         name = "Advantage std" if source == "std" else "Advantage range / 2"
+        gone = self._surge.gone
         if gone >= limits.gone_rows:
             return warning(
-                f"{name} has been {spread:.3g} for {gone} steps (it was {self._vanish.level:.3g}): "
+                f"{name} has been {spread:.3g} for {gone} steps (it was {self._surge.gone_from:.3g}): "
                 "no sample is better than another",
-                spread=spread, rows=gone, level_before=self._vanish.level,
+                spread=spread, rows=gone, level_before=self._surge.gone_from,
             )
         if now is None or not now.new or now.sigmas < limits.sigma or now.times < limits.warning_times:
             return None

@@ -20,6 +20,7 @@ _LOG_TINY = log(_TINY)
 """Nats that stand for an entropy of exactly zero on the log scale."""
 
 _LEFT = 0.8
+_LOG_LEFT = log(_LEFT)
 """Share of a reference below which the entropy has left it."""
 
 
@@ -66,9 +67,9 @@ class EntropyCollapse(Detector):
         self._levels = Recent(7)
         self._progress = Progress()
         self._differential = False
-        # The reward's mark when the entropy was last near each reference, and the rows since.
-        self._left_opening = [*self._progress.mark(), 0.0]
-        self._left_lately = [*self._progress.mark(), 0.0]
+        # The reward's mark when the entropy was last near each reference.
+        self._left_opening = self._progress.mark()
+        self._left_lately = self._progress.mark()
 
     def check(self, obs: Observation) -> Finding | None:
         """Judge the level of the last rows: two odd ones do not move it."""
@@ -84,18 +85,18 @@ class EntropyCollapse(Detector):
         self._opening.push(x)
         levels = self._levels
         levels.push(x)
+        value = log(x) if x > _TINY else _LOG_TINY
+        since_opening, since_lately = self._left_opening, self._left_lately
         if x >= _LEFT * self._opening.level:
-            self._left_opening = [*self._progress.mark(), 0.0]
-        if x >= _LEFT * self._before.center:
-            self._left_lately = [*self._progress.mark(), 0.0]
-        self._left_opening[3] += 1.0
-        self._left_lately[3] += 1.0
+            since_opening[:] = self._progress.mark()
+        if value >= self._before.middle + _LOG_LEFT:
+            since_lately[:] = self._progress.mark()
         finding = None
-        below = max(self._left_opening[3], self._left_lately[3])
-        level = levels.median_of(5) if below > 3.0 else None
+        rows = self._progress.rows_seen
+        level = levels.median_of(5) if rows - min(since_opening[3], since_lately[3]) > 2 else None
         if level is not None and len(self._opening) == self._opening.size:
             finding = self._judge(x, level, levels.median_of(7))
-        self._before.push(log(x) if x > _TINY else _LOG_TINY)
+        self._before.push(value)
         return finding
 
     def blind(self) -> tuple[str, str]:
@@ -117,9 +118,10 @@ class EntropyCollapse(Detector):
         if not sudden and not slow:
             return None
         known = self._progress.rows > 0
-        *mark, rows = self._left_lately if sudden else self._left_opening
+        mark = self._left_lately if sudden else self._left_opening
         if known and self._progress.rising_since(mark):
             return None
+        rows = self._progress.rows_seen - mark[3] + 1
         reference = lately if sudden else opening
         level = level if sudden or lasting is None else lasting
         text = f"Policy entropy dropped from {reference:.3g} to {level:.3g} over {rows:.0f} consecutive steps"

@@ -11,7 +11,6 @@ from rlwatch.observation import Observation
 from rlwatch.streaming import positive
 from rlwatch.streaming.opening import Opening
 from rlwatch.streaming.surge import Reading, Surge
-from rlwatch.streaming.vanish import Vanish
 
 _GROWTH_ROWS = 20
 
@@ -30,7 +29,7 @@ class GradientSpike(Detector):
     needs: ClassVar[tuple[str, ...]] = ("grad_norm",)
     warmup: ClassVar[int] = 8
     lag: ClassVar[int] = 10
-    state: ClassVar[tuple[str, ...]] = ("_surge", "_vanish", "_opening", "_rows_high")
+    state: ClassVar[tuple[str, ...]] = ("_surge", "_opening", "_rows_high")
 
     class Settings(DetectorSettings):
         """Both a sigma and a ratio must be passed."""
@@ -48,7 +47,6 @@ class GradientSpike(Detector):
         self._surge = Surge(sigma=0.3)
         self._opening = Opening(10)
         self._rows_high = 0
-        self._vanish = Vanish()
 
     def check(self, obs: Observation) -> Finding | None:
         """Judge the norm; a non-finite one is `loss_nonfinite`'s."""
@@ -57,14 +55,15 @@ class GradientSpike(Detector):
             return None
         x = positive(x)
         limits = self.settings
-        gone = self._vanish.push(x, self._surge.known_level)
         if x > 0.0:
             self._opening.push(x)
         now = self._surge.push(x)
+        gone = self._surge.gone
         if gone >= limits.gone_rows:
+            before = self._surge.gone_from
             return warning(
-                f"Gradient norm has been {x:.3g} for {gone} steps (it was {self._vanish.level:.3g}): nothing is learnt",
-                value=x, rows=gone, level_before=self._vanish.level,
+                f"Gradient norm has been {x:.3g} for {gone} steps (it was {before:.3g}): nothing is learnt",
+                value=x, rows=gone, level_before=before,
             )
         growth = self._growth(x)
         spike = self._spike(now) if now is not None and now.new else None

@@ -18,7 +18,8 @@ class RewardDrift(Detector):
     Means of blocks are compared, so that noise does not break the trend; blocks lengthen with the run, so that a slow
     drift is seen too. Downwards the drift speaks for itself. Upwards it is what training is for, and it takes a second
     signal: longer responses (healthy runs stay below 1.28x their start, measured), a KL above what healthy runs reach,
-    an entropy nearly gone, or a gold score that does not follow.
+    or a gold score that does not follow; one that does clears it. A falling entropy is no such signal: with a rising
+    reward it is convergence (measured: 2.6 to .08 nats while a sorting task went from .10 to .98).
     """
 
     id: ClassVar[str] = "reward_drift"
@@ -37,7 +38,6 @@ class RewardDrift(Detector):
         share: float = Field(0.25, gt=0, description="share of the reward's own range that the change must exceed")
         length_times: float = Field(1.5, gt=1, description="growth of the responses that makes a rise suspicious")
         kl_level: float = Field(0.25, gt=0, description="KL to the reference that makes a rise suspicious")
-        entropy_ratio: float = Field(0.1, gt=0, description="share of its opening left to the entropy, likewise")
         gold_share: float = Field(0.1, ge=0, description="share of the reward's gain that gold must make, likewise")
 
     def __init__(self, settings: DetectorSettings | dict[str, Any] | None = None) -> None:
@@ -82,15 +82,17 @@ class RewardDrift(Detector):
 
     def _suspicions(self, trend: Trend) -> list[str]:
         limits = self.settings
-        reasons = []
-        length, entropy, gold = self._length, self._entropy, self._gold
+        reasons: list[str] = []
+        length, gold = self._length, self._gold
+        follows = gold.rows > 5 and gold.now - gold.opening >= limits.gold_share * trend.change
+        if follows:
+            return reasons  # what the reward stands for rises with it
         if length.times is not None and length.times > limits.length_times:
             reasons.append(f"responses grew {length.times:.1f}x ({length.opening:.3g} to {length.now:.3g} tokens)")
         if self._kl.rows > 5 and self._kl.now > limits.kl_level:
             reasons.append(f"KL is {self._kl.now:.2g}")
-        if entropy.times is not None and entropy.times < limits.entropy_ratio:
-            reasons.append(f"entropy fell from {entropy.opening:.2g} to {entropy.now:.2g}")
-        if gold.rows > 5 and gold.now - gold.opening < limits.gold_share * trend.change:
+        often = gold.rows > 5 and gold.rows > 0.8 * self._seen  # of a sparse one, opening and level are other rows
+        if often and not gold.opening == 0.0 < gold.now:  # an exact match that is only just being found is no lag
             reasons.append(f"the gold score went from {gold.opening:.3g} to {gold.now:.3g}")
         return reasons
 

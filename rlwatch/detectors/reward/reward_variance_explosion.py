@@ -11,7 +11,6 @@ from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, cr
 from rlwatch.observation import Observation
 from rlwatch.streaming import positive
 from rlwatch.streaming.surge import Surge
-from rlwatch.streaming.vanish import Vanish
 
 
 class RewardVarianceExplosion(Detector):
@@ -27,7 +26,7 @@ class RewardVarianceExplosion(Detector):
     needs: ClassVar[tuple[str, ...]] = ("reward_std",)
     warmup: ClassVar[int] = 8
     lag: ClassVar[int] = 10
-    state: ClassVar[tuple[str, ...]] = ("_surge", "_vanish", "_best")
+    state: ClassVar[tuple[str, ...]] = ("_surge", "_best")
 
     class Settings(DetectorSettings):
         """Ratios are of standard deviations."""
@@ -40,7 +39,6 @@ class RewardVarianceExplosion(Detector):
     def __init__(self, settings: DetectorSettings | dict[str, Any] | None = None) -> None:
         super().__init__(settings)
         self._surge = Surge(sigma=0.2)
-        self._vanish = Vanish()
         self._best: float | None = None
 
     def check(self, obs: Observation) -> Finding | None:
@@ -53,13 +51,13 @@ class RewardVarianceExplosion(Detector):
         if mean is not None and (self._best is None or mean > self._best):
             self._best = mean
         limits = self.settings
-        gone = self._vanish.push(std, self._surge.known_level)
         now = self._surge.push(std)
+        gone = self._surge.gone
         if gone >= limits.gone_rows and not self._finished(mean):
             return warning(
                 f"Reward variance collapsed: the standard deviation has been {std:.3g} for {gone} steps "
-                f"(it was {self._vanish.level:.3g}), there is nothing to learn from",
-                reward_std=std, rows=gone, level_before=self._vanish.level, reward_mean=mean,
+                f"(it was {self._surge.gone_from:.3g}), there is nothing to learn from",
+                reward_std=std, rows=gone, level_before=self._surge.gone_from, reward_mean=mean,
             )
         if now is None or not now.new or now.sigmas < limits.sigma or now.times < limits.warning_times:
             return None

@@ -1,0 +1,1 @@
+"""Detectors that watch the value function and its pace."""

@@ -1,0 +1,115 @@
+"""The policy turns into noise."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, critical, warning
+from rlwatch.observation import Observation
+from rlwatch.streaming.opening import Opening
+from rlwatch.streaming.recent import Recent
+from rlwatch.streaming.standing import Standing
+from rlwatch.streaming.usual import TINY, Usual
+
+_SIGMA = 4.0
+"""Sigmas (log scale) above what is usual that a sudden rise must have as well: noisy entropies jump by themselves."""
+
+
+class EntropyExplosion(Detector):
+    """Entropy several times its baseline, and what the reward says to it.
+
+    Measured in language models: healthy entropies rise to 1.75x their start (p75), 2.4x (p95), 4.1x at most; failing
+    runs reach 2.6-64x, as .2 -> 2-8 nats. Bumps that come back after a few rows are common, and so are slow rises
+    that the reward pays for. So a sudden rise of 2.5x, or a slow one of 4x, speaks when the reward has fallen with it;
+    without that (or where no reward is logged) it takes 5x, at a level where text falls apart, over 5 rows; a rising
+    reward excuses it.
+
+    Compared are the last rows with what was usual lately (a sudden rise) and with the run's opening (a slow one).
+    Differential entropy (continuous actions) passes zero in health and has no ratio: it is not judged.
+    """
+
+    id: ClassVar[str] = "entropy_explosion"
+    link: ClassVar[Link] = Link.EXPLORATION
+    core: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("entropy",)
+    warmup: ClassVar[int] = 6
+    state: ClassVar[tuple[str, ...]] = ("_opening", "_usual", "_levels", "_standing", "_differential")
+
+    class Settings(DetectorSettings):
+        """Compared are medians of 3 rows, of 5 where the reward has not fallen. Levels are in nats per token."""
+
+        warning_times: float = Field(2.5, gt=1, description="times the last rows that warn when the reward has fallen")
+        critical_times: float = Field(4.0, gt=1, description="times the last rows that are critical when it has fallen")
+        slow_times: float = Field(4.0, gt=1, description="times the opening that warn when it has; critical at twice")
+        alone_times: float = Field(5.0, gt=1, description="times the baseline that warn although it has not fallen")
+        rise: float = Field(0.5, ge=0, description="nats above the baseline below which nothing is said")
+        alone_level: float = Field(2.0, ge=0, description="nats below which nothing is said if it has not fallen")
+
+    def __init__(self, settings: DetectorSettings | dict[str, Any] | None = None) -> None:
+        super().__init__(settings)
+        self._opening = Opening(5)
+        self._usual = Usual(span=50)
+        self._levels = Recent(5)
+        self._standing = Standing()
+        self._differential = False
+
+    def check(self, obs: Observation) -> Finding | None:
+        """Judge the level of the last 3 rows when this row is high itself."""
+        self._standing.push(obs.signals.get("reward_mean"))
+        x = obs.signals.get("entropy")
+        if x is None:
+            return None
+        if x < 0.0 or "action_std" in obs.signals:
+            self._differential = True
+        if self._differential:
+            return None
+        usual, finding = self._usual, None
+        self._levels.push(x)
+        if usual.rows < self._opening.size:
+            self._opening.push(x)
+        if x > self.settings.rise and usual.rows >= 3:
+            finding = self._judge(x)
+        usual.push(x)
+        return finding
+
+    def _judge(self, x: float) -> Finding | None:
+        limits, levels, usual = self.settings, self._levels, self._usual
+        level = levels.median_of(3)
+        if level is None:
+            return None
+        lately, opening = usual.level, self._opening.level
+        sudden = usual.sigmas(level) > _SIGMA
+        reference, times = (lately, limits.warning_times) if sudden else (opening, limits.slow_times)
+        if level < max(times * reference, reference + limits.rise):
+            return None
+        fallen = self._standing.fallen()
+        if not fallen and (self._standing.rows and self._standing.rising()):
+            return None
+        if not fallen:
+            level = levels.median_of(5) or 0.0
+            if level < max(limits.alone_times * reference, limits.alone_level):
+                return None
+        return self._finding(x, level, reference, fallen, limits.critical_times if sudden else 2.0 * limits.slow_times)
+
+    def _finding(self, x: float, level: float, reference: float, fallen: bool, severe_times: float) -> Finding:
+        limits, standing = self.settings, self._standing
+        times = level / max(reference, TINY)
+        text = f"Entropy rose to {times:.3g}x its baseline, from {reference:.3g} to {level:.3g} nats"
+        evidence: dict[str, Any] = {
+            "entropy": x,
+            "level": level,
+            "baseline": reference,
+            "opening": self._opening.level,
+            "times": times,
+            "reward_fallen": fallen if standing.rows else "unknown: no reward is logged",
+        }
+        if standing.rows:
+            evidence |= {"reward": standing.mean, "reward_peak": standing.peak}
+        if fallen:
+            text += ", and the reward fell with it"
+            severe = times >= severe_times and level >= reference + 2.0 * limits.rise
+        else:
+            severe = not standing.rows and times >= 2.0 * limits.alone_times and level >= 2.0 * limits.alone_level
+        return critical(text, **evidence) if severe else warning(text, **evidence)

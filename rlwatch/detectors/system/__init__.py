@@ -1,0 +1,1 @@
+"""Detectors that watch the machine: time and memory."""

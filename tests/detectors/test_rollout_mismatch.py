@@ -1,0 +1,86 @@
+"""Trainer and inference engine disagree."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from rows import Signals, alerts_of, around, assert_nan_changes_nothing, assert_state_survives, false_alarms, first
+
+NAME = "rollout_mismatch"
+ROWS = 200
+
+HEALTHY = {
+    "rollout_prob_diff": 0.003, "rollout_logprob_diff": 0.008, "rollout_kl": 5e-4, "is_weight_mean": 1.0, "ess": 0.9,
+}  # fmt: skip
+
+
+def mismatch(signal: str, level: float, seed: int = 0, onset: int = 60) -> Signals:
+    """All signals at the levels of healthy runs; one of them leaves for `level` at `onset`."""
+    rng = np.random.default_rng(seed)
+    run = {name: around(value, rng, ROWS, 0.05) for name, value in HEALTHY.items()}
+    run[signal][onset:] = around(level, rng, ROWS - onset, 0.05)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("signal", "level"),
+    [
+        ("rollout_prob_diff", 0.02), ("rollout_logprob_diff", 0.2), ("rollout_kl", 0.2), ("rollout_kl", -0.2),
+        ("is_weight_mean", 3.0), ("is_weight_mean", 0.3), ("ess", 0.2),
+    ],
+)  # fmt: skip
+def test_beyond_a_limit_for_long(signal: str, level: float) -> None:
+    """Each of the five warns after 20 rows beyond its limit, and names itself."""
+    alert = first(NAME, mismatch(signal, level), onset=60, delay=21, severity="warning")
+    assert alert.evidence["signal"] == signal
+    assert alert.evidence["times"] > 1.0
+    assert {alert.severity.value for alert in alerts_of(NAME, mismatch(signal, level))} == {"warning"}
+
+
+@pytest.mark.parametrize(
+    ("signal", "level"),
+    [("rollout_prob_diff", 0.2), ("rollout_logprob_diff", 2.0), ("is_weight_mean", 0.01), ("ess", 0.01)],
+)
+def test_another_policy_altogether_is_critical(signal: str, level: float) -> None:
+    """Weights that were not synchronised: many times beyond the limit."""
+    first(NAME, mismatch(signal, level), onset=60, delay=21, severity="critical")
+
+
+def test_from_the_first_row_on() -> None:
+    """An engine that never had the trainer's weights is told as soon as it lasts."""
+    alert = first(NAME, {"rollout_prob_diff": np.full(ROWS, 0.3)}, onset=0, delay=20, severity="critical")
+    assert alert.message.endswith("disagree: mean probability difference = 0.3 (30x its limit) for 20 steps")
+
+
+def test_rows_that_recover_are_silent() -> None:
+    """Recorded in a healthy run: a tenth of the rows beyond a limit, a stretch of 10."""
+    run = mismatch("rollout_prob_diff", 0.003)
+    run["rollout_prob_diff"][::10] = 0.2
+    run["is_weight_mean"][100:110] = 0.1
+    assert alerts_of(NAME, run) == []
+
+
+def test_what_cannot_be_a_weight_is_left_out() -> None:
+    """A count of samples is no effective share of them, and no weight is below zero."""
+    assert alerts_of(NAME, {"ess": np.full(ROWS, 512.0)}) == []
+    assert alerts_of(NAME, {"is_weight_mean": np.full(ROWS, -1.0)}) == []
+
+
+@pytest.mark.parametrize("sigma", [0.3, 0.6])
+def test_healthy_noise_is_silent(sigma: float) -> None:
+    """Log-normal, strongly autocorrelated noise around the healthy levels."""
+
+    def make(rng: np.random.Generator) -> Signals:
+        run = {name: around(HEALTHY[name], rng, 1000, sigma, 0.9) for name in list(HEALTHY)[:3]}
+        run["is_weight_mean"] = around(1.0, rng, 1000, sigma / 3, 0.9)
+        return {**run, "ess": np.clip(1.0 - around(0.1, rng, 1000, sigma, 0.9), 0.001, 1.0)}
+
+    with_critical, with_any = false_alarms(NAME, make)
+    assert with_critical == 0
+    assert with_any <= 1
+
+
+def test_state_and_nan() -> None:
+    """A resumed run goes on as it was, and NaN rows change nothing."""
+    assert_state_survives(NAME, mismatch("rollout_prob_diff", 0.2))
+    assert_nan_changes_nothing(NAME, mismatch("rollout_prob_diff", 0.2))

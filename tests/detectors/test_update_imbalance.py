@@ -1,0 +1,114 @@
+"""Policy and critic no longer move in step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from rows import (
+    Signals,
+    alerts_of,
+    around,
+    assert_nan_changes_nothing,
+    assert_state_survives,
+    false_alarms,
+    first,
+    observations,
+)
+
+from rlwatch.detectors.critic.update_imbalance import UpdateImbalance
+
+NAME = "update_imbalance"
+ROWS = 300
+
+
+def steps(seed: int = 0, onset: int = 100, policy: float = 1.0, value: float = 1.0, rows: int = ROWS) -> Signals:
+    """Step norms of policy and critic; from `onset` on they are `policy` and `value` times what they were."""
+    rng = np.random.default_rng(seed)
+    late = np.arange(rows) >= onset
+    return {
+        "policy_step_norm": around(1e-3, rng, rows, 0.2) * np.where(late, policy, 1.0),
+        "value_step_norm": around(5e-3, rng, rows, 0.2) * np.where(late, value, 1.0),
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "side"), [({"policy": 20.0}, "above"), ({"value": 20.0}, "below"), ({"value": 0.05}, "above")]
+)
+def test_one_of_the_two_leaves(change: dict[str, float], side: str) -> None:
+    """Twenty times its healthy level, whichever of the two moved, and in which direction it went."""
+    alert = first(NAME, steps(**change), onset=100, delay=8, severity="warning")
+    assert f"x {side} its healthy level" in alert.message
+    assert alert.evidence["rho"] == pytest.approx(alert.evidence["policy_step"] / alert.evidence["value_step"])
+
+
+def test_a_drift_that_the_baseline_follows() -> None:
+    """Growth of 2 % a row ends at 60x the first rows: told against those, and critical when it lasts for long."""
+    run = dict(steps(rows=1500))
+    run["policy_step_norm"] = run["policy_step_norm"] * np.minimum(60.0, 1.02 ** np.maximum(0, np.arange(1500) - 100))
+    assert "that of its start" in first(NAME, run, onset=100, delay=260, severity="warning").message
+    first(NAME, run, onset=100, delay=750, severity="critical")
+
+
+def test_a_drift_downwards_is_never_critical() -> None:
+    """A policy that hardly moves any more is nothing to halt for."""
+    run = dict(steps(rows=1500))
+    run["policy_step_norm"] = run["policy_step_norm"] * np.maximum(1 / 60, 0.98 ** np.maximum(0, np.arange(1500) - 100))
+    assert {alert.severity.value for alert in alerts_of(NAME, run)} == {"warning"}
+
+
+def test_schedules_of_the_rates_are_no_imbalance() -> None:
+    """A policy's rate that decays to a four-hundredth takes its steps along; rho is taken per rate."""
+    decay = np.exp(-np.arange(ROWS) / 50.0)
+    run = dict(steps())
+    run["policy_step_norm"] = run["policy_step_norm"] * decay
+    assert alerts_of(NAME, run) != []
+    assert alerts_of(NAME, {**run, "learning_rate": 1e-6 * decay, "critic_learning_rate": 1e-5}) == []
+
+
+def test_single_rows_and_zeros_are_silent() -> None:
+    """A row of a hundred times, and rows in which one of the two was not trained."""
+    run = dict(steps())
+    run["policy_step_norm"][[80, 150, 151, 220]] *= 100.0
+    run["policy_step_norm"][20:60] = 0.0
+    run["value_step_norm"][240:280] = 0.0
+    assert alerts_of(NAME, run) == []
+
+
+def test_norms_every_few_rows() -> None:
+    """Adapters take them every k steps: rows without them count for nothing."""
+    run = steps(policy=20.0)
+    sparse = {name: [x if row % 5 == 0 else None for row, x in enumerate(run[name])] for name in run}
+    first(NAME, {**sparse, "loss": np.zeros(ROWS)}, onset=100, delay=40, severity="warning")
+
+
+def test_one_norm_alone_is_blind() -> None:
+    """Coverage says which of the two is missing."""
+    one = UpdateImbalance()
+    for row in observations({"policy_step_norm": steps()["policy_step_norm"]}):
+        one.update(row)
+    coverage = one.coverage()
+    assert (coverage.state, coverage.fix) == ("starved", "log value_step_norm beside it")
+    for row in observations(steps()):
+        one.update(row)
+    assert one.coverage().state == "armed"
+
+
+@pytest.mark.parametrize("sigma", [0.3, 0.6])
+def test_healthy_noise_is_silent(sigma: float) -> None:
+    """Log-normal, strongly autocorrelated noise on both."""
+
+    def make(rng: np.random.Generator) -> Signals:
+        return {
+            "policy_step_norm": around(1e-3, rng, 1000, sigma, 0.9),
+            "value_step_norm": around(5e-3, rng, 1000, sigma, 0.9),
+        }
+
+    with_critical, with_any = false_alarms(NAME, make)
+    assert with_critical == 0
+    assert with_any <= 1
+
+
+def test_state_and_nan() -> None:
+    """A resumed run goes on as it was, and NaN rows change nothing."""
+    assert_state_survives(NAME, steps(policy=20.0))
+    assert_nan_changes_nothing(NAME, steps(policy=20.0))

@@ -1,0 +1,162 @@
+"""Short runs of the gym: the loop, the result, the trace, the store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.gym import cases, run, store, traces
+from benchmarks.gym.__main__ import main
+from benchmarks.gym.cases import Case
+from benchmarks.gym.grpo import GrpoConfig
+from benchmarks.gym.outcome import Outcome
+from benchmarks.gym.report import report
+from benchmarks.gym.run import Result, play
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Runs of 30 steps that start from an almost untrained policy."""
+    base = cases._base_config
+
+    def short(*args: Any) -> Any:
+        config = base(*args)
+        config.steps = 30
+        if hasattr(config, "start"):
+            config.task, config.start, config.epochs = "reverse5", 0.001, 1
+        if isinstance(config, GrpoConfig):
+            config.width, config.reward = 32, "partial"
+        return config
+
+    monkeypatch.setattr(cases, "_base_config", short)
+
+
+def test_an_unwatched_overflow_ends_the_run_and_a_watched_one_does_not() -> None:
+    """NaN reaches the weights without a guard; with one the run halts at that step and the weights are finite."""
+    free, rows = play(Case("grpo", 0, "grpo/nan_overflow", 10.0))
+    assert (free.finite, free.end) == (False, 0.0)
+    assert free.crashed
+    assert len(rows) < 30
+    held, _ = play(Case("grpo", 0, "grpo/nan_overflow", 10.0, "halt"))
+    assert held.finite
+    assert not held.crashed
+    assert held.halted == held.onset == held.alerts[0]["step"]
+    assert held.alerts[0]["detector"] == "loss_nonfinite"
+
+
+def test_a_run_and_its_twin_are_the_same_until_the_onset() -> None:
+    """The fault changes nothing before its onset, and something after it."""
+    twin, healthy = play(Case("grpo", 0, "grpo/entropy_bonus", 1.0, twin=True))
+    broken, ill = play(Case("grpo", 0, "grpo/entropy_bonus", 1.0))
+    losses = [[row["loss"] for row in rows] for rows in (healthy, ill)]
+    assert losses[0][: broken.onset] == losses[1][: broken.onset]
+    assert losses[0][broken.onset] != losses[1][broken.onset]
+    assert Outcome(broken, twin).at_onset > 0
+
+
+def test_inner_epochs_log_the_rewards_once() -> None:
+    """With two inner epochs every second row has no rewards, and only that one can be clipped."""
+    case = Case("grpo", 0)
+    config = case.config
+    config.epochs, config.steps = 2, 6
+    trainer = run.GrpoTrainer(config)
+    rows = [row for step in trainer.batches() for row in trainer.updates(trainer.collect(step))]
+    assert ["rewards" in row for row in rows] == [True, False] * 3
+    assert rows[0]["approx_kl"] == 0 < rows[1]["approx_kl"]
+    assert rows[0]["rollout_logprob_diff"] < 1e-5
+
+
+def test_ppo_logs_a_row_an_iteration() -> None:
+    """A short PPO run: one row a step, finite, with what the critic's detectors need."""
+    result, rows = play(Case("ppo", 0))
+    assert [row["step"] for row in rows] == list(range(30))
+    assert {"explained_variance", "value_loss", "approx_kl", "advantages", "staleness"} <= rows[5].keys()
+    assert result.finite
+    assert result.end > 0
+    assert result.watch_ms > 0
+
+
+def test_a_trace_gives_the_rows_back(tmp_path: Path) -> None:
+    """Signals to four digits, NaN as NaN, what was not logged as absent; a 300-row trace would take about 10 kB."""
+    result, rows = play(Case("grpo", 0, "grpo/nan_overflow", 10.0))
+    traces.write(tmp_path / "some.jsonl.xz", [traces.document(result, rows)])
+    (trace,) = traces.load(tmp_path)
+    back = list(trace.rows())
+    assert (trace.label, trace.onset, trace.seed) == ("nan_overflow", result.onset, 0)
+    assert len(back) == len(trace) == len(rows)
+    assert trace.onset_row == result.onset
+    for row, copy in zip(rows, back, strict=True):
+        assert copy["kl"] == pytest.approx(row["kl"], rel=1e-3, nan_ok=True)
+        assert copy["rewards"] == pytest.approx(row["rewards"], rel=1e-3)
+        assert ("gold_score" in row) == ("gold_score" in copy)
+        assert set(copy["completions"]) <= set(row["completions"])
+    assert back[trace.onset_row]["loss"] != back[trace.onset_row]["loss"]
+    assert (tmp_path / "some.jsonl.xz").stat().st_size < 8000
+
+
+def test_results_are_resumed(tmp_path: Path) -> None:
+    """What is done is not run again, a line cut short is, and the report can be made of what there is."""
+    wanted = [Case("ppo", 0), Case("ppo", 0, "ppo/dead_reward", 1.0), Case("ppo", 0, "ppo/dead_reward", 1.0, "halt")]
+    first = store.Store(tmp_path)
+    store.run_all(wanted[:2], first)
+    with first.path.open("a") as out:
+        out.write('{"key": "ppo-dead')
+    again = store.Store(tmp_path)
+    assert again.results == first.results
+    store.run_all(wanted, again, traces=tmp_path / "traces")
+    assert set(again.results) == {case.key for case in wanted}
+    assert not (tmp_path / "traces").exists() or not list((tmp_path / "traces").iterdir())
+    assert store.Store(tmp_path).results == again.results
+    text = report(again)
+    assert "ppo/dead_reward" in text
+    assert "### Runs without a fault" in text
+
+
+def test_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """`--list` names the faults; `--fault` prints a timeline; an unknown fault is an error with the known ones."""
+    assert main(["--list"]) == 0
+    assert "grpo/reward_hole" in capsys.readouterr().out
+    assert main(["--fault", "ppo/lr_too", "--traces", str(tmp_path)]) == 0
+    assert "--- the fault begins" in capsys.readouterr().out
+    assert [file.suffix for file in tmp_path.iterdir()] == [".xz"]
+    assert main(["--fault", "no_such"]) == 2
+    assert "ppo/lr_too_high" in capsys.readouterr().err
+
+
+def test_outcomes_by_hand() -> None:
+    """Healthy, kept, no return, lead and waste of a run made up for it."""
+    base = {"case": {"fault": "grpo/entropy_bonus"}, "config": {}, "steps": 100}
+    twin = Result(key="t", onset=-1, end=0.8, **base)
+    gold = [[0, 0.2], [10, 0.4], [20, 0.5], [30, 0.46], [40, 0.2], [50, 0.1]]
+    alerts = [
+        {"step": 5, "detector": "reward_drift", "severity": "warning"},
+        {"step": 25, "detector": "entropy_explosion", "severity": "critical"},
+    ]
+    outcome = Outcome(Result(key="r", onset=20, end=0.1, gold=gold, alerts=alerts, **base), twin)
+    assert not outcome.healthy
+    assert not outcome.kept
+    assert not outcome.early
+    assert outcome.no_return == 10
+    assert outcome.delay(outcome.first_alert) == 5
+    assert outcome.named_first
+    assert outcome.wasted == 80
+    halted = Outcome(Result(key="h", onset=20, end=0.5, gold=gold[:3], alerts=alerts, halted=25, **base), twin)
+    assert halted.kept
+    assert not halted.healthy
+    assert halted.wasted == 5
+    assert json.loads(json.dumps(halted.result.alerts)) == alerts
+
+
+def test_trl_is_broken_and_watched_through_its_own_seams() -> None:
+    """One step's overflow in TRL: halted there by the callback, the weights finite, every row before it kept."""
+    pytest.importorskip("trl")
+    result, rows = store.play_any(Case("trl", 0, "trl/nan_overflow", 1e5, "halt"))
+    assert result.halted == result.onset == len(rows) - 1
+    assert [a["detector"] for a in result.alerts] == ["loss_nonfinite"]
+    assert result.finite
+    assert result.end > 0
+    assert [step for step, _ in result.gold] == [0, 10]
+    assert rows[10]["gold_score"] == pytest.approx(result.gold[1][1], abs=1e-3)

@@ -95,6 +95,7 @@ def scan(
       rlwatch scan run.jsonl --map reward_mean=my/score --map kl=my/kl
       rlwatch scan run.jsonl --rule 'kl > 0.35 for 5' --rule 'mean(reward_mean, 12) < -0.2: warning'
       rlwatch scan run.jsonl --format json | jq .alerts
+      RLWATCH_CATALOGUE=full rlwatch scan run.jsonl     # all detectors, not the core ones alone
 
     \b
     Exit codes:

@@ -118,9 +118,10 @@ def skip_data(context: Context) -> str | None:
 
 REMEDIES: dict[str, tuple[Remedy, ...]] = {
     "entropy_collapse": (lower_learning_rate, raise_kl, raise_entropy_bonus, skip_data),
-    "entropy_explosion": (lower_entropy_bonus, lower_learning_rate, raise_kl, skip_data),
+    # Where there is a bonus for entropy, it comes before the page's second fix: it is what pays for the rise.
+    "entropy_explosion": (lower_entropy_bonus, lower_learning_rate, raise_kl, clip_gradients),
     "kl_explosion": (raise_kl, lower_learning_rate, smaller_updates, clip_gradients, skip_data),
-    "kl_controller": (raise_kl, lower_learning_rate, smaller_updates),
+    "kl_controller": (lower_learning_rate, raise_kl, smaller_updates),
     "clip_fraction": (lower_learning_rate, smaller_updates),
     "update_imbalance": (lower_learning_rate, smaller_updates),
     "gradient_spike": (clip_gradients, lower_learning_rate, skip_data),
@@ -131,7 +132,7 @@ REMEDIES: dict[str, tuple[Remedy, ...]] = {
     "reward_variance_explosion": (clip_rewards, raise_kl, skip_data, lower_learning_rate),
     "reward_bimodality": (clip_rewards, raise_kl, skip_data, lower_learning_rate),
     "reward_drift": (raise_kl, clip_rewards, skip_data, lower_learning_rate),
-    "reward_collapse": (lower_learning_rate, raise_kl, skip_data),
+    "reward_collapse": (lower_learning_rate, raise_kl, smaller_updates, clip_gradients),
     "proxy_divergence": (raise_kl, clip_rewards, lower_learning_rate),
     "length_exploitation": (raise_kl, clip_rewards, lower_learning_rate),
     "side_metrics": (raise_kl, clip_rewards, lower_learning_rate),

@@ -56,7 +56,9 @@ def alert_panel(alert: Alert, width: int, glyphs: Glyphs) -> list[str]:
     body += [line for pair in _evidence(clean(alert.evidence)) for line in _wrap("  ", pair, width - 2)]
     if alert.remedy:
         body += _wrap("first remedy: ", _short(alert.remedy, MAX_MESSAGE), width - 2)
-    body += _wrap("more: ", f"rlwatch playbook {alert.detector}", width - 2)
+    if alert.playbook:
+        more = alert.playbook if "://" in alert.playbook else f"rlwatch playbook {alert.detector}"
+        body += _wrap("more: ", more, width - 2)
     return _panel(title, body, width, glyphs)
 
 

@@ -69,12 +69,12 @@ def show(result: dict[str, Any]) -> None:
     lines = []
     for name, (wall, spent) in found.items():
         start = peer_bare if name.startswith(PACKAGE) and peer_bare else bare
-        over = wall - start[0]
+        more = (wall - start[0], spent - start[1])
         limit = 250.0 if name in (FACE, WATCH) else None
-        lines.append((name, wall, spent, over, spent - start[1], verdict(spent - start[1], limit)))
-    wall, spent = (ours - theirs for ours, theirs in zip(found[WATCH], base, strict=True))
-    lines.append(("Watch(...), less numpy and pydantic", wall, spent, wall, spent, verdict(spent, 60.0)))
-    head = ("", "wall ms", "cpu ms", "over bare: wall", "cpu", "cpu")
+        lines.append((name, wall, spent, *more, *(verdict(one, limit) for one in more)))
+    more = tuple(ours - theirs for ours, theirs in zip(found[WATCH], base, strict=True))
+    lines.append(("Watch(...), less numpy and pydantic", *more, *more, *(verdict(one, 60.0) for one in more)))
+    head = ("", "wall ms", "cpu ms", "over bare: wall", "cpu", "wall", "cpu")
     print_table(f"Import in a fresh interpreter, medians of {ROUNDS}", head, lines)
     if result["why"]:
         print(f"  {result['why']}")

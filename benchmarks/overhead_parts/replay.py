@@ -68,8 +68,8 @@ def show(result: dict[str, Any]) -> None:
     found = result["rows_per_second"]
     limits = {name: None if name.startswith("json") else 30_000.0 for name in found}
     lines = [
-        (name, int(wall), int(core), 1e6 / core, verdict(core, limits[name], least=True))
+        (name, int(wall), int(core), 1e6 / core, *(verdict(rate, limits[name], least=True) for rate in (wall, core)))
         for name, (wall, core) in found.items()
     ]
     title = f"Replay of {result['rows']:,} rows of 20 scalars, all detectors"
-    print_table(title, ("", "rows/s", "rows/s of a core", "us a row", "of a core"), lines)
+    print_table(title, ("", "rows/s", "rows/s of a core", "us a row", "wall", "of a core"), lines)

@@ -109,9 +109,8 @@ def _skips_by_found_inf(optimizer: Any) -> bool:
     """Whether the optimizer's kernel leaves everything as it is where `optimizer.found_inf` is 1.
 
     That attribute is how GradScaler speaks to a fused optimizer; outside a scaler it works as well. Fused SGD
-    is
-    not trusted with it before its momentum exists: it would keep an uninitialised buffer (torch 2.13
-        optim/sgd.py).
+    is not trusted with it before its momentum exists: it would keep an uninitialised buffer (torch 2.13
+    optim/sgd.py).
     """
     import torch
 

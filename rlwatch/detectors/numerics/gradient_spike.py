@@ -10,6 +10,7 @@ from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, cr
 from rlwatch.observation import Observation
 from rlwatch.streaming import positive
 from rlwatch.streaming.opening import Opening
+from rlwatch.streaming.streak import Streak
 from rlwatch.streaming.surge import Reading, Surge
 
 _GROWTH_ROWS = 20
@@ -29,7 +30,7 @@ class GradientSpike(Detector):
     needs: ClassVar[tuple[str, ...]] = ("grad_norm",)
     warmup: ClassVar[int] = 8
     lag: ClassVar[int] = 10
-    state: ClassVar[tuple[str, ...]] = ("_surge", "_opening", "_rows_high")
+    state: ClassVar[tuple[str, ...]] = ("_surge", "_opening", "_growing")
 
     class Settings(DetectorSettings):
         """Both a sigma and a ratio must be passed."""
@@ -46,7 +47,7 @@ class GradientSpike(Detector):
         super().__init__(settings)
         self._surge = Surge(sigma=0.3)
         self._opening = Opening(10)
-        self._rows_high = 0
+        self._growing = Streak(_GROWTH_ROWS)
 
     def check(self, obs: Observation) -> Finding | None:
         """Judge the norm; a non-finite one is `loss_nonfinite`'s."""
@@ -91,8 +92,7 @@ class GradientSpike(Detector):
         """Growth that the baseline followed: the rows far above the opening, net of the rows that are not."""
         opening = self._opening.level
         high = len(self._opening) == self._opening.size and x > self.settings.growth_times * opening
-        self._rows_high = min(_GROWTH_ROWS, self._rows_high + 1) if high else max(0, self._rows_high - 1)
-        if self._rows_high < _GROWTH_ROWS or not high:
+        if not self._growing.push(high):
             return None
         return warning(
             f"Gradient norm = {x:.3g}, {x / opening:.3g}x that of the first steps, for {_GROWTH_ROWS} steps",

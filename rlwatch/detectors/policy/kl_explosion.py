@@ -13,6 +13,7 @@ from rlwatch.observation import Observation
 from rlwatch.streaming import positive
 from rlwatch.streaming.opening import Opening
 from rlwatch.streaming.progress import Progress
+from rlwatch.streaming.streak import Streak
 from rlwatch.streaming.surge import Reading, Surge
 
 _FLOORS = {"kl": 1.0, "approx_kl": 0.3, "rollout_kl": 0.3, "kl_sequence": 30.0}
@@ -40,7 +41,7 @@ class KlExplosion(Detector):
     link: ClassVar[Link] = Link.POLICY
     needs: ClassVar[tuple[str, ...]] = ("kl", "approx_kl", "rollout_kl", "kl_sequence")
     warmup: ClassVar[int] = 8
-    state: ClassVar[tuple[str, ...]] = ("_source", "_surge", "_opening", "_rows_high", "_rows_extreme", "_progress")
+    state: ClassVar[tuple[str, ...]] = ("_source", "_surge", "_opening", "_creeping", "_rows_extreme", "_progress")
 
     class Settings(DetectorSettings):
         """Levels are for `kl` per token in nats; `approx_kl` and `rollout_kl` take 0.3, `kl_sequence` 30 times them."""
@@ -61,7 +62,7 @@ class KlExplosion(Detector):
     def _reset(self) -> None:
         self._surge = Surge(sigma=0.3)
         self._opening = Opening(5)
-        self._rows_high = 0
+        self._creeping = Streak(_CREEP_ROWS)
         self._rows_extreme = 0
 
     def check(self, obs: Observation) -> Finding | None:
@@ -81,12 +82,12 @@ class KlExplosion(Detector):
         self._opening.push(x)
         reading = self._surge.push(x)
         high = x > self.settings.creep_level * _FLOORS[source]
-        self._rows_high = min(_CREEP_ROWS, self._rows_high + 1) if high else max(0, self._rows_high - 1)
+        creeping = self._creeping.push(high)
         extreme = x > self.settings.extreme_level * _FLOORS[source]
         self._rows_extreme = self._rows_extreme + 1 if extreme else 0
         finding = self._sudden(reading) if reading else None
         if finding is None or finding.severity is Severity.WARNING:
-            return self._extreme(x) or finding or (self._slow(x) if high else None)
+            return self._extreme(x) or finding or (self._slow(x) if creeping else None)
         return finding
 
     def _sudden(self, now: Reading) -> Finding | None:
@@ -125,7 +126,7 @@ class KlExplosion(Detector):
     def _slow(self, x: float) -> Finding | None:
         """A rise so slow that the baseline followed it: judged by its level, and by whether the reward pays for it."""
         limits, baseline = self.settings, self._surge.baseline
-        if self._rows_high < _CREEP_ROWS or x < 3.0 * self._opening.level:
+        if x < 3.0 * self._opening.level:
             return None
         level = limits.creep_level * _FLOORS[self._source]
         text = f"{_NAMES[self._source]} = {x:.3g}, risen slowly and above {level:.3g} for {_CREEP_ROWS} steps"

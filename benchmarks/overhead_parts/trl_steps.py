@@ -128,7 +128,7 @@ class Own:
 
     def time_seams(self) -> None:
         """Count what is called at the trainer's methods, too."""
-        from rlwatch.adapters.trl.seams import Seams
+        from rlwatch.adapters.seams import Seams
 
         add = Seams.add
 

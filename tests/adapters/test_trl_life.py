@@ -15,8 +15,8 @@ import torch
 from support_trl import SILENT, dpo, grpo, online_dpo, seen_watch, weights
 from transformers import TrainerCallback
 
+from rlwatch.adapters.seams import Seam
 from rlwatch.adapters.trl import RLWatchCallback
-from rlwatch.adapters.trl.seams import Seam
 from rlwatch.guest import Guest
 
 pytestmark = pytest.mark.usefixtures("elsewhere")

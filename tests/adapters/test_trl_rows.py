@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from support_trl import SILENT, brief, digits, dpo, grpo, kto, online_dpo, prompts, rloo, seen_watch
 
+from rlwatch.adapters.seams import Seams
 from rlwatch.adapters.trl import RLWatchCallback
-from rlwatch.adapters.trl.seams import Seams
 
 TRAINERS = {"grpo": grpo, "rloo": rloo, "dpo": dpo, "kto": kto, "online_dpo": online_dpo}
 NOT_METRICS = ("epoch", "step")

@@ -3,7 +3,6 @@
 - callback.py: RLWatchCallback, Hugging Face's events and the life of a run; attaching.py; saved.py: the checkpoint
 - find.py: the trainer of a callback
 - session.py: one `train()`: the row of each optimizer step, the decision on it
-- seams.py: wrapping methods of the live trainer, and restoring them
 - going_back.py: rollback inside one `train()`; engine.py: where that works; knobs.py, checkpoints.py
 - train.py: stop, remedy, resume
 - metrics.py: TRL's metrics of one step; rollouts.py: its samples; online.py: those of OnlineDPO

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from rlwatch.adapters.trl.seams import Seams
+from rlwatch.adapters.seams import Seams
 from rlwatch.ranks import Ranks
 
 if TYPE_CHECKING:

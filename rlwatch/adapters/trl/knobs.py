@@ -7,7 +7,7 @@ import statistics
 from collections import deque
 from typing import Any
 
-from rlwatch.adapters.trl.seams import Seams
+from rlwatch.adapters.seams import Seams
 
 FIRST_CLIP = 2.0
 """The bound that the first clipping of rewards sets (`rlwatch.responses.remedy.clip_rewards`)."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from rlwatch.adapters.seams import Seams
 from rlwatch.adapters.trl.rollouts import Rollouts
-from rlwatch.adapters.trl.seams import Seams
 
 
 class OnlinePairs:

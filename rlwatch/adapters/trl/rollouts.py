@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rlwatch.adapters.trl.seams import Seams
+from rlwatch.adapters.seams import Seams
 from rlwatch.observation import FloatArray
 
 _TABLE = {"advantages": "advantages", "completions": "completion", "prompts": "prompt"}

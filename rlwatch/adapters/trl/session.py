@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rlwatch.adapters.seams import Seams
 from rlwatch.adapters.trl.backward import BackwardGuard, steps_inside_backward
 from rlwatch.adapters.trl.families import family_of
 from rlwatch.adapters.trl.going_back import GoingBack
@@ -14,7 +15,6 @@ from rlwatch.adapters.trl.knobs import RewardClip
 from rlwatch.adapters.trl.metrics import StepMetrics
 from rlwatch.adapters.trl.online import OnlinePairs
 from rlwatch.adapters.trl.rollouts import Rollouts
-from rlwatch.adapters.trl.seams import Seams
 from rlwatch.alert import Action, Verdict
 from rlwatch.ranks import Ranks
 from rlwatch.responses.skip import withhold

@@ -28,20 +28,18 @@ class Stuck:
         rows: length of the stretch, less 5 for every row in it that moved.
         still: rows of it in which nothing moved at all.
         level: the value of its last row that was exactly still.
-        previous: the value of the last row.
     """
 
-    __slots__ = ("_all_still", "level", "previous", "rows", "seen", "still")
+    __slots__ = ("_all_still", "level", "rows", "seen", "still")
 
     def __init__(self) -> None:
         self.seen = self.rows = self.still = self._all_still = 0
-        self.level = self.previous = 0.0
+        self.level = 0.0
 
     def push(self, x: float, tolerance: float, still: bool, spread: float = 0.0) -> None:
         """Take in a row: its value, what counts as near, whether nothing moved within it, and how much did."""
         away = x - self.level
         self.seen += 1
-        self.previous = x
         self._all_still += still
         if self.rows and -tolerance <= away <= tolerance and spread <= tolerance:
             self.rows += 1
@@ -76,11 +74,11 @@ class Stuck:
         return {
             "seen": [self.seen, self._all_still],
             "rows": [self.rows, self.still],
-            "levels": [self.level, self.previous],
+            "level": self.level,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self.seen, self._all_still = (int(n) for n in state["seen"])
         self.rows, self.still = (int(n) for n in state["rows"])
-        self.level, self.previous = (float(x) for x in state["levels"])
+        self.level = float(state["level"])

@@ -64,6 +64,16 @@ def test_glued_to_a_floor() -> None:
     assert "dead: all equal at -0.1 since the start" in first(NAME, run, 0, 30, "warning").message
 
 
+@pytest.mark.parametrize("offset", [5.0, 100.0, -100.0])
+def test_a_reward_far_from_zero(offset: float) -> None:
+    """Two prompts of four answers, each often all right or all wrong, on a scale far from 0: that is no standstill."""
+    rng = np.random.default_rng(3)
+    run = verified(rng, np.full(300, 0.4), prompts=2, answers=4)
+    run["reward_mean"] = run["reward_mean"] + offset
+    run["reward_std"] = np.where(rng.random(300) < 0.5, 0.0, run["reward_std"])  # std within a group, averaged
+    assert not alerts_of(NAME, run)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_dead_after_a_life(seed: int) -> None:
     """A run that fell to nothing is dead, not finished, and its best is named."""

@@ -18,7 +18,7 @@ from rlwatch.streaming.stuck import Stuck
 from rlwatch.streaming.ties import Ties
 
 _NEAR = 0.1
-"""Share of the reward's size, or of its range so far, within which it counts as unmoved."""
+"""Share of the reward's size within which a row counts as unmoved; of its range, where nothing moved within the row."""
 
 _BEGINNING = 10
 """Rows within which a stretch that lasts ever since counts as being there from the start."""
@@ -54,6 +54,7 @@ class RewardDegenerate(Detector):
         "_ties",
         "_looks",
         "_against",
+        "_widest",
     )
 
     class Settings(DetectorSettings):
@@ -73,6 +74,7 @@ class RewardDegenerate(Detector):
         self._ties = Ties()
         self._looks = Looks()
         self._against = Recent(5)
+        self._widest = 0.0
 
     def check(self, obs: Observation) -> Finding | None:
         """Count the rows that do not differ; look at the samples now and then."""
@@ -96,9 +98,13 @@ class RewardDegenerate(Detector):
         height = standing.height
         tolerance = _NEAR * (height if height > size else size)
         if spread is None:
-            still = mean == stuck.previous or mean == stuck.level or tied is True
+            still = mean == stuck.level or tied is True
         else:
             still = spread <= 1e-9 * size or (tied is True and spread <= tolerance)
+            widest = self._widest = spread if spread > self._widest else self._widest
+            if still:  # two such rows must agree, on the run's own scale: 5.25 and 5.5 are not the same reward
+                reach = standing.range
+                tolerance = _NEAR * (reach if reach > widest else widest)
         stuck.push(mean, tolerance, still, spread or 0.0)
         limits = self.settings
         if stuck.rows < limits.dead_rows and self._ties.rows < limits.tied_rows:

@@ -101,14 +101,15 @@ def report(name: str, runs: list[Run], chosen: argparse.Namespace) -> dict[str, 
     notes = [line.note for line in lines if line.note]
     print(f"\n{name}\n{terminal(HEAD, cells)}", *notes, sep="\n")
     projects = by_project(runs, lines[0].alerts)
-    print(f"\n{name}, {FULL}, by project\n{terminal(HEAD, projects)}")
+    project_head = ("project", *HEAD[1:])
+    print(f"\n{name}, {FULL}, by project\n{terminal(project_head, projects)}")
     scored = {line.title: line.found for line in lines if isinstance(line.found, Score)}
     for title, found in scored.items() if chosen.verbose else ():
         for what in ("wrong", "missed", "unnamed"):
             print(f"\n{title}, {what}:", *getattr(found, what), sep="\n  ")
     if chosen.write:
         put(README, f"detection {name}", "\n".join([markdown(HEAD, cells), *(f"\n{note}" for note in notes)]))
-        put(PAGE, f"{name} by project", markdown(HEAD, projects))
+        put(PAGE, f"{name} by project", markdown(project_head, projects))
     return {
         "tools": [details(title, found) for title, found in scored.items()],
         "not compared": [line.found for line in lines if isinstance(line.found, str)],

@@ -108,7 +108,8 @@ def test_a_verdict_at_the_end_has_no_delay() -> None:
 def labelled(folder: Path, **changes: str) -> Path:
     """A corpus of one run of Stable-Baselines3, with labels to change."""
     label = {
-        "slug": "lab-run-1", "framework": "SB3 (fork)", "algorithm": "PPO", "status": "failed", "failure_types": "kl_explosion;reward_collapse",
+        "slug": "lab-run-1", "framework": "SB3 (fork)",
+        "algorithm": "PPO", "status": "failed", "failure_types": "kl_explosion;reward_collapse",
         "onset_step": "300", "confidence": "high", "map": "reward_mean=score",
     } | changes  # fmt: skip
     (folder / "runs").mkdir(exist_ok=True)

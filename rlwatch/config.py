@@ -105,7 +105,7 @@ class WatchSettings(BaseSettings):
     console: bool = Field(True, description="start line, alert panels, coverage table and summary on stderr")
     main_process: bool = Field(True, description="False on the other ranks: they judge and act, but stay silent")
     catalogue: Literal["core", "full"] = Field(
-        "core", description="which detectors are on: the eight core ones, or all; any one by `detector=True`"
+        "full", description="which detectors are on: all, or the core eight; any one by `detector=True` or `=False`"
     )
     coverage_after: int = Field(10, ge=1, description="rows after which the coverage table is shown once")
     gpus: int | None = Field(None, ge=1, description="GPUs of the run: with a price, incidents say what they cost")

@@ -78,6 +78,7 @@ _ALGORITHMS = {
             ),
             Change("advantage_spike.severity", "warning", "advantages that are not normalised scale with the returns"),
             Change("reward_variance_explosion.severity", "warning", "the spread of the returns grows with the returns"),
+            Change("reward_degenerate.severity", "warning", "many environments pay the same for every step"),
             Change("entropy_collapse.severity", "warning", "a solved control task ends near a deterministic policy"),
         ),
         absent=_NO_TEXT,

@@ -293,3 +293,33 @@ def test_the_watch_takes_them() -> None:
     assert watch.coverage()["reward_drift"].state == "off"
     with pytest.raises(ConfigError, match="on_critical"):
         Watch(on_critcal="halt")
+
+
+@pytest.mark.parametrize(
+    ("keywords", "words"),
+    [
+        ({"catalogue": "core", "reward_collapse": {"sigma": 5.0}}, "reward_collapse.sigma is set, but"),
+        ({"preset": "rlvr", "reward_bimodality": {"cooldown": 9}}, "reward_bimodality.cooldown is set, but"),
+    ],
+)
+def test_a_setting_of_a_detector_that_is_off(
+    keywords: dict[str, Any], words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is named once with the way to switch the detector on; what only a preset sets is not."""
+    Watch(record=False, console=False, **keywords)
+    (message,) = caplog.messages
+    assert words in message
+    assert message.endswith(".enabled=True switches it on")
+    caplog.clear()
+    Watch("rlvr", record=False, console=False, catalogue="core")
+    assert caplog.messages == []
+
+
+def test_the_catalogue() -> None:
+    """All are on; `core` leaves the eight, and any other that is switched on by itself."""
+    full = Watch(record=False, console=False).coverage()
+    core = Watch(record=False, console=False, catalogue="core", reward_collapse=True, reward_drift=False).coverage()
+    assert {line.detector for line in full} == set(detector_classes())
+    eight = {name for name, kind in detector_classes().items() if kind.core}
+    assert {line.detector for line in core} == {*eight, "reward_collapse"}
+    assert core["reward_drift"].state == "off"

@@ -203,7 +203,7 @@ def test_the_watch_takes_them() -> None:
     net, critic = model(), model(seed=1)
     norms = update_norms(net, critic, every=2)
     optimizer = torch.optim.SGD([*net.parameters(), *critic.parameters()], lr=0.1)
-    watch = Watch(catalogue="full", record=False, console=False, strict=True)
+    watch = Watch(record=False, console=False, strict=True)
     for _ in range(6):
         step(norms, optimizer, net, critic)
         watch.log(loss=0.1, **norms.values)

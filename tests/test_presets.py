@@ -78,7 +78,7 @@ def test_keywords_win_over_a_preset() -> None:
 
 def watch(preset: str | None) -> Watch:
     """A silent Watch."""
-    return Watch(preset, catalogue="full", record=False, console=False, strict=True)
+    return Watch(preset, record=False, console=False, strict=True)
 
 
 def test_what_is_absent_by_nature_is_told_as_such() -> None:

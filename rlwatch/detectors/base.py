@@ -81,10 +81,10 @@ class Detector(ABC):
     signals or sample arrays lets it work, best first; finite ones, unless it `judges_nonfinite`), `warmup` (rows it
     must see before it can speak), `lag` (rows from the onset of a failure to its alert, in the worst usual case: a
     state that old without an alert is proven healthy), names the attributes that make up its `state`, and implements
-    `check`. One that is not `core` is on with `catalogue="full"`, or by its own switch. It is called for every row and
-    must cost about a microsecond. `check` returns a `Finding` for as long as the trouble lasts: `update` turns the
-    first into an alert and keeps quiet until the trouble grows (warning to critical) or has been over for `rearm` rows
-    and `cooldown` has passed.
+    `check`. One that is not `core` is off with `catalogue="core"`, unless its own switch says otherwise. It is called
+    for every row and must cost about a microsecond. `check` returns a `Finding` for as long as the trouble lasts:
+    `update` turns the first into an alert and keeps quiet until the trouble grows (warning to critical) or has been
+    over for `rearm` rows and `cooldown` has passed.
 
     A detector without a page in the playbook may give the `playbook_url` and the `remedy` that its alerts carry.
     """

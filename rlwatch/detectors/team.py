@@ -13,7 +13,7 @@ from rlwatch.detectors.registry import detector_classes
 from rlwatch.detectors.roster import Roster, copy_of, roster
 from rlwatch.guest import Guest
 from rlwatch.observation import Observation
-from rlwatch.presets import absent_by_nature
+from rlwatch.presets import PRESETS, absent_by_nature
 from rlwatch.signals import SIGNALS
 
 
@@ -34,12 +34,21 @@ class Team:
             if name not in self._roster.kinds or self._is_on(name):
                 playbook.remedy(name)  # read now: an alert must cost no I/O on the training thread
                 self.detectors[name] = self._make(name)
+            else:
+                self._hint(name)
         self._live = list(self.detectors.values())
 
     def _is_on(self, name: str) -> bool:
         """As the settings say; where they say nothing, if the catalogue has it."""
         own = getattr(self._settings, name)
         return bool(own.enabled) and ("enabled" in own.model_fields_set or self._in_catalogue(name))
+
+    def _hint(self, name: str) -> None:
+        """Say so when somebody configures a detector that is off; what a preset sets is nobody's wish."""
+        preset = PRESETS.get(self._settings.preset, {}).get(name, {})
+        given = getattr(self._settings, name).model_fields_set - {"enabled", *preset}
+        if given and self._settings.main_process:
+            self._guest.note(f"{name}.{min(given)} is set, but {name} is off: {name}.enabled=True switches it on")
 
     def _in_catalogue(self, name: str) -> bool:
         """Whether it is on where nobody switches it; the user's own are, whatever they were made from."""

@@ -51,6 +51,12 @@ def test_far_in_spite_of_the_clip_is_critical() -> None:
     assert alert.evidence["approx_kl"] == pytest.approx(0.3)
 
 
+def test_nothing_is_critical_before_the_reward_can_answer() -> None:
+    """Far in spite of the clip from the first row on: a warning at once, a critical from row 24 on."""
+    run = {"clip_fraction": np.full(60, 0.9), "approx_kl": np.full(60, 1.0), "reward_mean": np.zeros(60)}
+    assert [(a.step, a.severity.value) for a in alerts_of(NAME, run)] == [(5, "warning"), (23, "critical")]
+
+
 def test_a_rising_reward_keeps_it_a_warning() -> None:
     """While the reward climbs, even a hard brake is for a person to judge."""
     run = {**braking(kl=0.3), "reward_mean": np.linspace(0.0, 3.0, ROWS)}

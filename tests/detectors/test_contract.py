@@ -139,6 +139,14 @@ def test_constant_input(name: str, value: float) -> None:
     assert alert_rows(detector(name), filled([value] * 300)) == []
 
 
+@every_detector
+@pytest.mark.parametrize("value", [1e-300, 1e-9, 0.05, 1.0, -1.0, 250.0, 1e12])
+def test_constant_input_never_halts(name: str, value: float) -> None:
+    """A guard may warn of a level; a run that has been so from its first row on is not halted for it."""
+    told = {severity for _, severity, _ in alert_rows(detector(name), filled([value] * 600))}
+    assert "critical" not in told or (name, value) == ("clip_fraction", 1.0)  # all clipped, and 1 nat an update
+
+
 @relative_detector
 def test_constant_but_for_rounding(name: str) -> None:
     """Near-zero spread is not many sigma: a wiggle in the last digits is no alarm."""

@@ -79,6 +79,13 @@ def test_a_target_without_a_coefficient() -> None:
     kl = np.where(np.arange(200) < 50, 0.02, 0.09)
     alert = first(NAME, {"approx_kl": kl, "kl_target": 0.02}, onset=50, delay=55, severity="warning")
     assert alert.evidence["signal"] == "approx_kl"
+    assert "critical" not in {alert.severity.value for alert in alerts_of(NAME, {"approx_kl": kl, "kl_target": 0.02})}
+
+
+def test_an_early_stop_is_no_target_of_the_kl_to_the_reference() -> None:
+    """A fixed penalty beside PPO's target_kl: the KL to the reference grows past it in health, and means nothing."""
+    run = {"kl": np.linspace(0.0, 0.3, 300), "approx_kl": np.full(300, 0.01), "kl_coef": 0.05, "kl_target": 0.02}
+    assert alerts_of(NAME, run) == []
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -126,7 +133,10 @@ def test_without_a_controller_it_is_blind() -> None:
     for row in observations(controlled(60)):
         works.update(row)
     assert "a fixed penalty has no controller" in fixed.coverage().reason
-    assert (target.coverage().state, target.coverage().fix) == ("starved", "log kl")
+    assert (target.coverage().state, target.coverage().fix) == (
+        "starved",
+        "log approx_kl, or kl and the kl_coef that moves with it",
+    )
     assert works.coverage().state == "armed"
 
 

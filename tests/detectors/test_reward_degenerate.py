@@ -52,6 +52,19 @@ def test_dead_from_the_start() -> None:
     assert alert.evidence["grad_norm"] == 0.0
 
 
+@pytest.mark.parametrize(
+    ("more", "severe"),
+    [
+        ({}, False), ({"grad_norm": 0.4, "advantage_std": 1.0}, False), ({"advantage_std": 0.0}, True),
+        ({"frac_reward_zero_std": 1.0}, True),
+    ],
+)  # fmt: skip
+def test_the_same_for_every_step_from_the_start(more: dict[str, float], severe: bool) -> None:
+    """An environment that pays -1 a step is healthy: no critical while advantages or gradients live."""
+    run = {"reward_mean": np.full(200, -1.0), "reward_std": np.zeros(200), **more}
+    assert ("critical" in {alert.severity.value for alert in alerts_of(NAME, run)}) is severe
+
+
 def test_glued_to_a_floor() -> None:
     """Recorded: -0.1 for all in most rows, a few samples at -0.13 in the others. Not all equal, and still dead."""
     rng = np.random.default_rng(0)

@@ -39,16 +39,27 @@ def test_beyond_a_limit_for_long(signal: str, level: float) -> None:
 
 @pytest.mark.parametrize(
     ("signal", "level"),
-    [("rollout_prob_diff", 0.2), ("rollout_logprob_diff", 2.0), ("is_weight_mean", 0.01), ("ess", 0.01)],
+    [("rollout_prob_diff", 0.2), ("rollout_logprob_diff", 2.0), ("rollout_kl", 2.0)],
 )
 def test_another_policy_altogether_is_critical(signal: str, level: float) -> None:
     """Weights that were not synchronised: many times beyond the limit."""
     first(NAME, mismatch(signal, level), onset=60, delay=21, severity="critical")
 
 
+@pytest.mark.parametrize(("signal", "level"), [("is_weight_mean", 0.01), ("is_weight_mean", 30.0), ("ess", 0.01)])
+def test_the_weights_that_correct_for_it_only_warn(signal: str, level: float) -> None:
+    """They shrink with the length of a response; a mismatch that they hide is critical all the same."""
+    run = mismatch(signal, level)
+    assert {alert.severity.value for alert in alerts_of(NAME, run)} == {"warning"}
+    both = {**run, "rollout_prob_diff": mismatch("rollout_prob_diff", 0.2)["rollout_prob_diff"]}
+    first(NAME, both, onset=60, delay=21, severity="critical")
+
+
 def test_from_the_first_row_on() -> None:
-    """An engine that never had the trainer's weights is told as soon as it lasts."""
-    alert = first(NAME, {"rollout_prob_diff": np.full(ROWS, 0.3)}, onset=0, delay=20, severity="critical")
+    """An engine that never agreed is told as soon as it lasts, and never halts a run that may learn all the same."""
+    run = {"rollout_prob_diff": np.full(ROWS, 0.3)}
+    alert = first(NAME, run, onset=0, delay=20, severity="warning")
+    assert len(alerts_of(NAME, run)) == 1
     assert alert.message.endswith("disagree: mean probability difference = 0.3 (30x its limit) for 20 steps")
 
 

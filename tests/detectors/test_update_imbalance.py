@@ -42,11 +42,13 @@ def test_one_of_the_two_leaves(change: dict[str, float], side: str) -> None:
 
 
 def test_a_drift_that_the_baseline_follows() -> None:
-    """Growth of 2 % a row ends at 60x the first rows: told against those, and critical when it lasts for long."""
+    """Growth of 2 % a row ends at 60x the first rows: told against those, critical for long and with the rates."""
     run = dict(steps(rows=1500))
     run["policy_step_norm"] = run["policy_step_norm"] * np.minimum(60.0, 1.02 ** np.maximum(0, np.arange(1500) - 100))
     assert "that of its start" in first(NAME, run, onset=100, delay=260, severity="warning").message
-    first(NAME, run, onset=100, delay=750, severity="critical")
+    assert {alert.severity.value for alert in alerts_of(NAME, run)} == {"warning"}
+    rates = {"learning_rate": 1e-5, "critic_learning_rate": 1e-4}
+    first(NAME, {**run, **rates}, onset=100, delay=750, severity="critical")
 
 
 def test_a_drift_downwards_is_never_critical() -> None:

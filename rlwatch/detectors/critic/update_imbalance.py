@@ -25,7 +25,8 @@ class UpdateImbalance(Detector):
     root of the numbers of weights times the rates), so rho is compared with its rolling baseline and, for a drift that
     the baseline follows, with the run's first rows. Where both learning rates are logged rho is taken per rate, so that
     two schedules do not pass for an imbalance. The field guides stop at a rho far beyond its baseline for thousands of
-    steps: long is critical, and only upwards.
+    steps: long is critical, only upwards, and only where both rates are known, since the warm-up of one of them looks
+    the same in a healthy run.
 
     Rows without both norms are passed over: adapters take them every few steps.
     """
@@ -71,7 +72,8 @@ class UpdateImbalance(Detector):
         self._opening.push(rho)
         over, under = self._over.push(rho), self._under.push(1.0 / rho)
         steps = {"policy_step": policy, "value_step": value, "rho": rho}
-        return self._drift(rho, steps) or self._sudden(over, "above", steps) or self._sudden(under, "below", steps)
+        drift = self._drift(rho, steps, rates_known=bool(rates[0] and rates[1]))
+        return drift or self._sudden(over, "above", steps) or self._sudden(under, "below", steps)
 
     def blind(self) -> tuple[str, str]:
         """One of the two norms never came."""
@@ -89,7 +91,7 @@ class UpdateImbalance(Detector):
             times=now.times, sigma=now.sigmas, **steps,
         )
 
-    def _drift(self, rho: float, steps: dict[str, Any]) -> Finding | None:
+    def _drift(self, rho: float, steps: dict[str, Any], *, rates_known: bool) -> Finding | None:
         opening, limit = self._opening.level, self.settings.drift_times
         if len(self._opening) < _OPENING:
             return None
@@ -100,6 +102,6 @@ class UpdateImbalance(Detector):
         times = rho / opening if high else opening / rho
         side = "above" if high else "below"
         text = f"Policy:value step-norm ratio = {rho:.3g}, {times:.3g}x {side} that of its start"
-        if lasting:
+        if lasting and rates_known:
             return critical(f"{text}, for {self._long.rows} rows", opening=opening, times=times, **steps)
         return warning(text, opening=opening, times=times, **steps)

@@ -10,6 +10,12 @@ from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, cr
 from rlwatch.observation import Observation
 from rlwatch.streaming.streak import Streak
 
+_AGREED = 5
+"""Rows within all limits that show that trainer and engine can agree."""
+
+_MOST = 1e9
+"""Times beyond a limit that are not told apart."""
+
 
 class RolloutMismatch(Detector):
     """Rollouts sampled from another distribution than the trainer computes gradients for.
@@ -20,8 +26,11 @@ class RolloutMismatch(Detector):
     a log-probability difference above .1 fails slime's CI. Measured in healthy TRL runs with vLLM: .003 to .019, single
     rows, and IS means of .62 to 1.2; runs that fall apart pass .1 and .4.
 
-    Single rows beyond a limit come with long or odd samples; it must last. Five times beyond (weights not synchronised,
-    another tokenizer or temperature) the gradients are for a policy that nobody runs: critical.
+    Single rows beyond a limit come with long or odd samples; it must last. Five times beyond (weights that are not
+    synchronised any more) the gradients are for a policy that nobody runs: critical, where the two had agreed before.
+    A mismatch of that size from the first row on (log-probabilities before the temperature, another tokenizer) only
+    warns, since there is no better state to go back to and such runs may learn all the same; so do importance weights
+    and their effective sample size, which shrink with the length of a response.
     """
 
     id: ClassVar[str] = "rollout_mismatch"
@@ -31,7 +40,7 @@ class RolloutMismatch(Detector):
         "rollout_prob_diff", "rollout_logprob_diff", "rollout_kl", "is_weight_mean", "ess",
     )  # fmt: skip
     warmup: ClassVar[int] = 20
-    state: ClassVar[tuple[str, ...]] = ("_beyond", "_far")
+    state: ClassVar[tuple[str, ...]] = ("_beyond", "_far", "_agreed")
 
     class Settings(DetectorSettings):
         """A row counts when any of the signals is beyond its limit."""
@@ -48,22 +57,26 @@ class RolloutMismatch(Detector):
     def __init__(self, settings: DetectorSettings | dict[str, Any] | None = None) -> None:
         super().__init__(settings)
         self._beyond, self._far = Streak(self.settings.rows), Streak(self.settings.rows)
+        self._agreed = 0
 
     def check(self, obs: Observation) -> Finding | None:
         """Judge the worst of the signals that came."""
-        name, value, times = self._worst(obs.signals)
-        lasting, far = self._beyond.push(times > 1.0), self._far.push(times > self.settings.critical_times)
+        signals = obs.signals
+        name, apart = self._mismatch(signals)
+        name, times = self._corrected(signals, name, apart)
+        lasting, far = self._beyond.push(times > 1.0), self._far.push(apart > self.settings.critical_times)
+        self._agreed += times <= 1.0
         if not lasting:
             return None
-        text = f"Trainer and inference engine disagree: {_NAMES[name]} = {value:.3g} ({times:.2g}x its limit)"
-        evidence: dict[str, Any] = {key: obs.signals[key] for key in (*self.needs, *_DETAILS) if key in obs.signals}
+        text = f"Trainer and inference engine disagree: {_NAMES[name]} = {signals[name]:.3g} ({times:.2g}x its limit)"
+        evidence: dict[str, Any] = {key: signals[key] for key in (*self.needs, *_DETAILS) if key in signals}
         evidence |= {"signal": name, "times": times, "rows": self._beyond.rows}
-        if far:
+        if far and self._agreed >= _AGREED:
             return critical(f"{text} for {self._far.rows} steps", **evidence)
         return warning(f"{text} for {self._beyond.rows} steps", **evidence)
 
-    def _worst(self, signals: dict[str, float]) -> tuple[str, float, float]:
-        """The signal furthest beyond its limit, its value, and how many times beyond."""
+    def _mismatch(self, signals: dict[str, float]) -> tuple[str, float]:
+        """The measure of the mismatch that is furthest beyond its limit, and how many times."""
         limits = self.settings
         worst, times = "", -1.0
         if (x := signals.get("rollout_prob_diff")) is not None:
@@ -72,13 +85,18 @@ class RolloutMismatch(Detector):
             worst, times = "rollout_logprob_diff", x / limits.logprob_diff
         if (x := signals.get("rollout_kl")) is not None and abs(x) > times * limits.kl:
             worst, times = "rollout_kl", abs(x) / limits.kl
+        return worst, min(times, _MOST)
+
+    def _corrected(self, signals: dict[str, float], worst: str, times: float) -> tuple[str, float]:
+        """The same, with the weights that correct for it."""
+        limits = self.settings
         if (x := signals.get("is_weight_mean")) is not None and x >= 0.0:
             away = max(x, 1.0 / max(x, 1e-9)) / limits.is_weight
             if away > times:
                 worst, times = "is_weight_mean", away
         if (x := signals.get("ess")) is not None and 0.0 <= x <= 1.0 and limits.ess > times * max(x, 1e-9):
             worst, times = "ess", limits.ess / max(x, 1e-9)
-        return worst, signals.get(worst, 0.0), min(times, 1e9)
+        return worst, min(times, _MOST)
 
 
 _NAMES = {

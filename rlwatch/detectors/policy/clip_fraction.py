@@ -12,6 +12,9 @@ from rlwatch.streaming.means import Means
 from rlwatch.streaming.progress import Progress
 from rlwatch.streaming.streak import Streak
 
+_YOUNG = 24
+"""Rows that a reward needs to show that it rises."""
+
 
 class ClipFraction(Detector):
     """Mean clip fraction of the last rows above the guardrail.
@@ -25,7 +28,8 @@ class ClipFraction(Detector):
     single row.
 
     A warning, since a clip that holds may hold for long while the reward still rises. It takes the old-to-new KL, that
-    is an update which goes far in spite of the clip, and a reward that does not pay for it, to make it critical.
+    is an update which goes far in spite of the clip, and a reward that does not pay for it although it had 24 rows to
+    show so, to make it critical.
     """
 
     id: ClassVar[str] = "clip_fraction"
@@ -68,6 +72,7 @@ class ClipFraction(Detector):
         evidence: dict[str, Any] = {"clip_fraction": x, "mean_of_10": clipped.fast, "mean_of_33": clipped.slow}
         if kl is not None:
             evidence["approx_kl"] = kl
-        if not far or clipped.fast < limits.critical_level or self._progress.rising_lately():
+        braking = far and clipped.fast >= limits.critical_level and clipped.rows >= _YOUNG
+        if not braking or self._progress.rising_lately():
             return warning(text, **evidence)
         return critical(f"{text}, and the policy still moves {kl:.3g} nats an update", **evidence)

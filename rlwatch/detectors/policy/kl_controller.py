@@ -18,6 +18,9 @@ from rlwatch.streaming.zigzag import Zigzag
 _CONTROLLED = ("kl", "kl_sequence", "approx_kl")
 """What the penalty holds, best first: TRL's old PPO controls the sum over a response, RLlib the old-to-new KL."""
 
+_STOPPED = ("approx_kl",)
+"""What a target belongs to where nothing steers KL: PPO's early stop of its epochs."""
+
 _MOVES = 10
 """Changes of the coefficient that make it a controller's: a fixed penalty and one set by hand have fewer."""
 
@@ -46,6 +49,10 @@ class KlController(Detector):
     - The coefficient swings up and down again and again while KL is off its level by 2x on average: the controller is
       too fast for its lag.
     - The coefficient, which moved before, no longer does while KL is above its target: it sits at its bound.
+
+    The first is critical only where something holds KL to the target: a coefficient that has moved, or the setting. A
+    target beside a fixed penalty, or none, is the one at which PPO stops its epochs early: the old-to-new KL is held
+    against it, never the KL to the reference, and it only warns.
 
     KL is a mean of about 10 rows. The target is the signal `kl_target` or the setting; without one the first way is not
     judged, and the second and the last take 2.5 times as much growth, from the KL that the run had then.
@@ -98,7 +105,8 @@ class KlController(Detector):
             self._follow(coef)
         if not self._moves and not target:
             return None
-        source = next((name for name in _CONTROLLED if name in signals), None)
+        controlled = _CONTROLLED if self._moves or self.settings.target else _STOPPED
+        source = next((name for name in controlled if name in signals), None)
         if source is None:
             return None
         if source != self._source:
@@ -120,7 +128,7 @@ class KlController(Detector):
             return "the coefficient never moved and no target is logged: a fixed penalty has no controller", (
                 "none is needed; to hold KL to a target all the same, set kl_controller.target"
             )
-        return f"{self._signal} came without a KL", "log kl"
+        return f"{self._signal} came without its KL", "log approx_kl, or kl and the kl_coef that moves with it"
 
     def _follow(self, coef: float) -> None:
         """How often the coefficient moved, since when it has not, and what KL was then."""
@@ -140,7 +148,8 @@ class KlController(Detector):
             return None
         text = f"KL = {kl.fast:.3g}, {kl.fast / target:.3g}x its target of {target:.3g}, for {rows} steps"
         evidence = {"signal": self._source, "level": kl.fast, "target": target, "rows": rows, "coefficient": coef}
-        if rows >= limits.critical_rows and kl.fast > 0.9 * kl.slow:
+        held = self._moves or limits.target
+        if held and rows >= limits.critical_rows and kl.fast > 0.9 * kl.slow:
             return critical(f"{text}, and not falling", **evidence)
         return warning(text, **evidence)
 

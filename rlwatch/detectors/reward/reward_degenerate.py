@@ -10,7 +10,7 @@ from pydantic import Field
 from rlwatch import histogram
 from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, critical, warning
 from rlwatch.observation import Observation
-from rlwatch.streaming import correlation
+from rlwatch.streaming import TINY, correlation
 from rlwatch.streaming.looks import Looks
 from rlwatch.streaming.recent import Recent
 from rlwatch.streaming.standing import Standing
@@ -33,8 +33,9 @@ class RewardDegenerate(Detector):
     solved; anywhere else that there is no signal. A high share of groups without spread is normal late in training
     (measured: over 20 rows .91 in the median healthy run, .975 at most; dead runs sit at 1.0), and single rows without
     any are, too (36 % of the rows of the median run), so whole stretches are counted and rare differing samples do not
-    end them. With sample arrays the histogram says more, and rewards that point against their advantages are a
-    confusion of signs.
+    end them. Rewards that never differed since the start are critical only where the advantages or the gradient are
+    gone as well: an environment may pay the same for every step. With sample arrays the histogram says more, and
+    rewards that point against their advantages are a confusion of signs.
     """
 
     id: ClassVar[str] = "reward_degenerate"
@@ -117,9 +118,10 @@ class RewardDegenerate(Detector):
         """Rewards that do not differ: dead, finished, or all right from the start. `blind`: only means are logged."""
         limits, stuck, standing = self.settings, self._stuck, self._standing
         rows, level = stuck.rows, stuck.level
-        if blind:
-            # Equal returns of whole episodes are common before an environment's first success.
-            rows = rows // 5 if "episode_length_mean" in obs.signals else rows // 2
+        if "episode_length_mean" in obs.signals:
+            rows //= 5  # equal returns of whole episodes are common before an environment's first success
+        elif blind:
+            rows //= 2
         evidence = self._evidence(obs, mean)
         of = f"for {stuck.rows} steps"
         height = standing.height
@@ -137,9 +139,15 @@ class RewardDegenerate(Detector):
         else:
             text = f"Rewards are dead: all equal at {level:.3g} {of}"
         text += "; nothing to learn from"
-        if rows >= limits.critical_rows and not blind:
+        sure = not blind and (not from_start or self._dead_further_on(obs))
+        if sure and rows >= limits.critical_rows:
             return critical(text, **evidence)
         return warning(text, **evidence) if rows >= limits.dead_rows else None
+
+    def _dead_further_on(self, obs: Observation) -> bool:
+        """What is made from the rewards is gone as well: all groups tie, or the advantages or the gradient are 0."""
+        made = ("advantage_std", "grad_norm")
+        return self._ties.rows > 0 or any(0.0 <= obs.signals.get(name, 1.0) <= TINY for name in made)
 
     def _groups(self, obs: Observation, mean: float) -> Finding:
         """No group differs within itself, although the groups differ from each other."""

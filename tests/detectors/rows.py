@@ -4,33 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from faults import Signals
 
 from rlwatch.alert import Alert, Severity
 from rlwatch.detectors.base import Detector
 from rlwatch.detectors.registry import detector_classes
 from rlwatch.observation import Observation
-
-Array = npt.NDArray[np.float64]
-Signals = Mapping[str, Any]
-
-
-def correlated(rng: np.random.Generator, rows: int, sigma: float, phi: float = 0.9) -> Array:
-    """Stationary AR(1) noise with that standard deviation."""
-    draws = rng.normal(0.0, sigma * math.sqrt(1.0 - phi * phi), rows)
-    draws[0] = rng.normal(0.0, sigma)
-    for row in range(1, rows):
-        draws[row] += phi * draws[row - 1]
-    return draws
-
-
-def around(level: float, rng: np.random.Generator, rows: int, sigma: float = 0.3, phi: float = 0.0) -> Array:
-    """A positive signal around a level: log-normal, independent rows or AR(1)."""
-    return level * np.exp(correlated(rng, rows, sigma, phi) if phi else rng.normal(0.0, sigma, rows))
 
 
 def observations(signals: Signals) -> Iterator[Observation]:

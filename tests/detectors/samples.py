@@ -7,30 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from rows import Array
+from faults import Array
 
 from rlwatch.alert import Alert
 from rlwatch.detectors.registry import detector_classes
 from rlwatch.intake import derive
 from rlwatch.observation import Observation
-
-
-def learning(rows: int = 300, seed: int = 0) -> dict[str, Array]:
-    """A reward that rises from .2 to .8 and a length, an entropy and a spread that hardly move."""
-    rng = np.random.default_rng(seed)
-    t = np.arange(rows)
-    return {
-        "reward_mean": 0.2 + 0.6 * (1.0 - np.exp(-t / 40.0)) + rng.normal(0.0, 0.03, rows),
-        "reward_std": 0.3 * rng.lognormal(0.0, 0.1, rows),
-        "entropy": 0.3 * rng.lognormal(0.0, 0.1, rows),
-        "response_length_mean": 200.0 * rng.lognormal(0.0, 0.05, rows),
-        "grad_norm": 0.4 * rng.lognormal(0.0, 0.4, rows),
-    }
-
-
-def since(rows: int, onset: int) -> Array:
-    """0 before `onset`, then 1, 2, 3, ..."""
-    return np.maximum(0.0, np.arange(rows, dtype=np.float64) - onset + 1.0)
 
 
 def batches(samples: Iterable[Mapping[str, Any]], signals: Mapping[str, Array] | None = None) -> Iterator[Observation]:

@@ -4,31 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from rows import (
-    Array,
-    Signals,
-    alerts_of,
-    around,
-    assert_nan_changes_nothing,
-    assert_state_survives,
-    false_alarms,
-    first,
-)  # fmt: skip
+from faults import Array, Signals, around, braking
+from rows import alerts_of, assert_nan_changes_nothing, assert_state_survives, false_alarms, first
 
 NAME = "clip_fraction"
 ROWS = 300
-
-
-def braking(seed: int = 0, onset: int = 100, level: float = 0.7, kl: float = 0.01) -> Signals:
-    """From `onset` on the update is too large: the clip fraction rises within 10 rows from .05 to `level`."""
-    rng = np.random.default_rng(seed)
-    share = np.clip((np.arange(ROWS) - onset) / 10.0, 0.0, 1.0)
-    clipped = np.minimum(1.0, around(0.05, rng, ROWS) * (1.0 - share) + level * share)
-    return {
-        "clip_fraction": clipped,
-        "approx_kl": around(0.01, rng, ROWS) * (1.0 - share) + kl * share,
-        "reward_mean": 0.5 + rng.normal(0.0, 0.05, ROWS),
-    }
 
 
 def saw_tooth(passes: int, peak: float, rows: int = ROWS) -> Array:

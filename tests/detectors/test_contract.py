@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from faults import FAULTS, Fault, Run, healthy
+from faults import FAULTS, Fault, Run, habit, healthy, loop, whole
 from harness import alerts_of, criticals, detector, strict_json, told
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,12 +25,10 @@ IDS = list(detector_classes())
 SCALARS = [signal.name for signal in SIGNALS.values() if signal.kind == "scalar"]
 ARRAYS = ("rewards", "advantages", "response_lengths", "gold_scores")
 
-CORE = [name for name, kind in detector_classes().items() if kind.core]
 GUARDS = {"clip_fraction", "rollout_mismatch", "value_failure", "reward_degenerate"}
 """Detectors with limits of their own: a signal that is constant and beyond them is what they are there for."""
 
 every_detector = pytest.mark.parametrize("name", IDS)
-core_detector = pytest.mark.parametrize("name", CORE)  # those whose textbook fault and signals tests/faults.py has
 relative_detector = pytest.mark.parametrize("name", [name for name in IDS if name not in GUARDS])
 every_fault = pytest.mark.parametrize("case", FAULTS.values(), ids=list(FAULTS))
 
@@ -62,7 +61,7 @@ def test_names_agree(name: str) -> None:
     assert (kind.id, kind.link.value) == (module, folder)
     assert settings_class().model_fields[name].annotation is kind.Settings
     assert name in playbook.names()
-    assert name not in CORE or fault_of(name).detector == name
+    assert fault_of(name).detector == name
 
 
 @every_detector
@@ -221,7 +220,7 @@ def test_nan_rows_change_nothing(case: Fault) -> None:
     assert seen[:1] == clean[:1]
 
 
-@core_detector
+@every_detector
 def test_a_nan_does_not_blind(name: str) -> None:
     """After 30 rows of NaN in mid-stream the fault is still told in time."""
     case = fault_of(name)
@@ -232,7 +231,8 @@ def test_a_nan_does_not_blind(name: str) -> None:
     signals = {signal: values.copy() for signal, values in run.signals.items()}
     samples = {array: values.copy() for array, values in run.samples.items()}
     for values in (*signals.values(), *samples.values()):
-        values[at] = math.nan
+        if isinstance(values, np.ndarray):
+            values[at] = math.nan
     alerts = alerts_of(name, Run(signals, samples, run.onset))
     assert alerts
     assert run.onset <= alerts[0].step <= run.onset + case.delay
@@ -249,7 +249,7 @@ def test_no_alarm_in_the_burn_in(name: str) -> None:
         assert told(alerts_of(name, Run(signals, {"rewards": rewards}))) == [], f"seed {seed}"
 
 
-@core_detector
+@every_detector
 def test_severity_setting_caps_the_tier(name: str) -> None:
     """`severity="warning"` keeps a detector from ever raising a critical, and not from speaking."""
     alerts = alerts_of(name, fault_of(name).make(), severity="warning")
@@ -257,10 +257,10 @@ def test_severity_setting_caps_the_tier(name: str) -> None:
     assert criticals(alerts) == []
 
 
-@core_detector
+@every_detector
 def test_switched_off(name: str) -> None:
     """`detector=False` silences one detector, and coverage says that it is off."""
-    watch = Watch(record=False, console=False, strict=True, **{name: False})
+    watch = Watch(catalogue="full", record=False, console=False, strict=True, **{name: False})
     for row in fault_of(name).make().rows():
         watch.log(row)
     assert name not in {alert.detector for alert in watch.alerts}
@@ -271,7 +271,7 @@ def test_switched_off(name: str) -> None:
 @every_fault
 def test_the_watch_names_the_fault(case: Fault) -> None:
     """Through `Watch.log`, among all detectors, the fault's own detector speaks, and nobody before the onset."""
-    watch = Watch(record=False, console=False, strict=True)
+    watch = Watch(catalogue="full", record=False, console=False, strict=True)
     run = case.make(seed=2)
     for row in run.rows():
         watch.log(row)
@@ -279,13 +279,14 @@ def test_the_watch_names_the_fault(case: Fault) -> None:
     assert min(alert.step for alert in watch.alerts) >= run.onset
 
 
-@core_detector
+@every_detector
 def test_coverage_from_start_to_silence(name: str) -> None:
     """Warming at first, armed after its warm-up, starved when its signals stop, armed when they come back."""
     one = detector(name)
     assert (one.coverage().state, one.coverage().reason) == ("warming", "no row yet")
-    run = healthy(400, samples=64)
-    rows = list(run.observations())
+    sampled = healthy(400, samples=64)
+    texts = habit(loop, onset=400, rows=400).samples
+    rows = list(whole(replace(sampled, samples={**texts, **sampled.samples}), 0, 0).observations())
     states = []
     for obs in rows[:300]:
         one.update(obs)

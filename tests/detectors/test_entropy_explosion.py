@@ -4,32 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from rows import (
-    Signals,
-    alerts_of,
-    around,
-    assert_nan_changes_nothing,
-    assert_state_survives,
-    correlated,
-    false_alarms,
-    first,
-    told,
-)
-from samples import learning, since
+from faults import Signals, around, correlated, entropy_explosion, learning
+from rows import alerts_of, assert_nan_changes_nothing, assert_state_survives, false_alarms, first, told
 
 NAME = "entropy_explosion"
-
-
-def entropy_explosion(
-    strength: float = 1.0, seed: int = 0, onset: int = 100, rows: int = 300, fall: bool = True
-) -> Signals:
-    """Entropy doubles every 2 / strength rows, up to 8 nats; with `fall` the reward goes to nothing in 10 rows."""
-    run = learning(rows, seed)
-    t = since(rows, onset) * strength
-    run["entropy"] = np.minimum(run["entropy"] * 2.0 ** np.minimum(t / 2.0, 40.0), np.maximum(8.0, run["entropy"]))
-    if fall:
-        run["reward_mean"] = run["reward_mean"] * np.maximum(0.02, 1.0 - t / 10.0)
-    return run
 
 
 @pytest.mark.parametrize("seed", range(3))

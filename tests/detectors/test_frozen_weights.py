@@ -4,22 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from rows import Signals, alerts_of, around, assert_nan_changes_nothing, assert_state_survives, false_alarms, first
+from faults import Signals, around, training
+from rows import alerts_of, assert_nan_changes_nothing, assert_state_survives, false_alarms, first
 
 NAME = "frozen_weights"
 ROWS = 300
-
-
-def training(seed: int = 0, onset: int = 10_000, update: float = 0.0) -> Signals:
-    """A run that trains; from `onset` on an update moves the weights by `update` though gradients arrive."""
-    rng = np.random.default_rng(seed)
-    return {
-        "update_norm": np.where(np.arange(ROWS) < onset, around(1e-3, rng, ROWS), update),
-        "weight_norm": np.full(ROWS, 100.0),
-        "grad_norm": around(0.5, rng, ROWS),
-        "reward_std": around(0.3, rng, ROWS),
-        "learning_rate": np.full(ROWS, 1e-6),
-    }
 
 
 @pytest.mark.parametrize("update", [0.0, 5e-7])

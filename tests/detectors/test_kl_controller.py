@@ -4,50 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from rows import (
-    Signals,
-    alerts_of,
-    around,
-    assert_nan_changes_nothing,
-    assert_state_survives,
-    correlated,
-    false_alarms,
-    first,
-    observations,
-)  # fmt: skip
+from faults import TARGET, Signals, around, controlled
+from rows import alerts_of, assert_nan_changes_nothing, assert_state_survives, false_alarms, first, observations
 
 from rlwatch.detectors.policy.kl_controller import KlController
 
 NAME = "kl_controller"
-TARGET = 0.1
-
-
-def controlled(
-    rows: int = 400,
-    seed: int = 0,
-    onset: int = 10_000,
-    rate: float = 0.02,
-    gain: float = 0.05,
-    lag: float = 0.2,
-    sigma: float = 0.3,
-    phi: float = 0.0,
-    most: float = 1e9,
-) -> Signals:
-    """A loop of policy and controller: KL follows 1 / coefficient with a lag, the coefficient follows KL.
-
-    The controller is Ziegler et al.'s with `gain` samples / horizon; above `most` it is cut off. From `onset` on the
-    policy drifts away by `rate` a row whatever the penalty.
-    """
-    rng = np.random.default_rng(seed)
-    noise = np.exp(correlated(rng, rows, sigma, phi) if phi else rng.normal(0.0, sigma, rows))
-    coef, kl, pull = 0.2, TARGET, 1.0
-    coefs, kls = np.empty(rows), np.empty(rows)
-    for row in range(rows):
-        pull *= 1.0 + (rate if row >= onset else 0.0)
-        kl += lag * (TARGET * 0.2 / coef * pull * pull - kl)
-        coefs[row], kls[row] = coef, kl * noise[row]
-        coef = min(most, coef * (1.0 + gain * float(np.clip(kls[row] / TARGET - 1.0, -0.2, 0.2))))
-    return {"kl": kls, "kl_coef": coefs, "kl_target": TARGET}
 
 
 def test_far_above_its_target() -> None:

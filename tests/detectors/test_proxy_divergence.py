@@ -4,47 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from rows import (
-    Array,
-    Signals,
-    alerts_of,
-    assert_nan_changes_nothing,
-    assert_state_survives,
-    correlated,
-    false_alarms,
-    first,
-    told,
-)
-from samples import alerts_on, assert_samples_survive, batches, since
+from faults import Array, Signals, correlated, gold_turns, left_behind
+from rows import alerts_of, assert_nan_changes_nothing, assert_state_survives, false_alarms, first, told
+from samples import alerts_on, assert_samples_survive, batches
 
 from rlwatch.detectors.registry import detector_classes
 from rlwatch.observation import Observation
 
 NAME = "proxy_divergence"
-
-
-def gold_turns(strength: float = 1.0, seed: int = 0, onset: int = 100, rows: int = 300, every: int = 1) -> Signals:
-    """Proxy and gold rise together; from `onset` on gold falls by .4 x strength over 100 rows, the proxy goes on.
-
-    Gold comes every `every` rows.
-    """
-    rng = np.random.default_rng(seed)
-    learnt = 1.0 - np.exp(-np.arange(rows) / 40.0)
-    fall = 0.4 * strength * np.minimum(1.0, since(rows, onset) / 100.0)
-    gold: list[float | None] = list(0.3 + 0.4 * learnt - fall + rng.normal(0.0, 0.02, rows))
-    return {
-        "reward_mean": 0.5 + 0.5 * learnt + 0.004 * since(rows, onset) + rng.normal(0.0, 0.03, rows),
-        "gold_score": [x if row % every == every - 1 else None for row, x in enumerate(gold)],
-    }
-
-
-def left_behind(seed: int = 0, onset: int = 20, rows: int = 60) -> Signals:
-    """As recorded: the share that compiles .2 -> .63 in 40 rows, the share that is correct about .001 all along."""
-    rng = np.random.default_rng(seed)
-    return {
-        "reward_mean": 0.2 + 0.43 * np.minimum(1.0, since(rows, onset) / 40.0) + rng.normal(0.0, 0.015, rows),
-        "gold_score": np.abs(rng.normal(0.0, 0.0015, rows)) + 0.0005 + 0.003 * since(rows, onset) / 40.0,
-    }
 
 
 @pytest.mark.parametrize("seed", range(3))

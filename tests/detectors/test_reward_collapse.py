@@ -4,26 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from rows import (
-    Array,
-    Signals,
-    alerts_of,
-    assert_nan_changes_nothing,
-    assert_state_survives,
-    correlated,
-    false_alarms,
-    first,
-)
-from samples import learning, since
+from faults import Array, Signals, correlated, learning, reward_collapse
+from rows import alerts_of, assert_nan_changes_nothing, assert_state_survives, false_alarms, first
 
 NAME = "reward_collapse"
-
-
-def reward_collapse(strength: float = 1.0, seed: int = 0, onset: int = 100, rows: int = 300) -> Signals:
-    """The mean reward falls in a straight line to a thirtieth within 4 / strength rows."""
-    run = learning(rows, seed)
-    left = np.maximum(0.03, 1.0 - since(rows, onset) * strength / 4.0)
-    return {"reward_mean": run["reward_mean"] * left}
 
 
 def verified(rng: np.random.Generator, rates: Array, samples: int = 8) -> Array:

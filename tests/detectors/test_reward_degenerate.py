@@ -7,27 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rows import (
-    Array,
-    Signals,
-    alerts_of,
-    assert_nan_changes_nothing,
-    assert_state_survives,
-    false_alarms,
-    first,
-    observations,
-    told,
-)
-from samples import alerts_on, assert_samples_survive, batches, learning, since
+from faults import Array, Signals, learning, reward_dead
+from rows import alerts_of, assert_nan_changes_nothing, assert_state_survives, false_alarms, first, observations, told
+from samples import alerts_on, assert_samples_survive, batches
 
 NAME = "reward_degenerate"
-
-
-def reward_dead(strength: float = 1.0, seed: int = 0, onset: int = 100, rows: int = 300) -> Signals:
-    """From `onset` on all rewards become 0 within 4 / strength rows, and their spread with them."""
-    run = learning(rows, seed)
-    left = np.maximum(0.0, 1.0 - since(rows, onset) * strength / 4.0)
-    return {name: run[name] * left for name in ("reward_mean", "reward_std")}
 
 
 def verified(rng: np.random.Generator, rates: Array, prompts: int = 4, answers: int = 8) -> dict[str, Array]:

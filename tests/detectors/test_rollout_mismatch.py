@@ -4,23 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from rows import Signals, alerts_of, around, assert_nan_changes_nothing, assert_state_survives, false_alarms, first
+from faults import ENGINE, Signals, around, mismatch
+from rows import alerts_of, assert_nan_changes_nothing, assert_state_survives, false_alarms, first
 
 NAME = "rollout_mismatch"
 ROWS = 200
-
-HEALTHY = {
-    "rollout_prob_diff": 0.003, "rollout_logprob_diff": 0.008, "rollout_kl": 5e-4, "is_weight_mean": 1.0, "ess": 0.9,
-}  # fmt: skip
-
-
-def mismatch(signal: str, level: float, seed: int = 0, onset: int = 60) -> Signals:
-    """All signals at the levels of healthy runs; one of them leaves for `level` at `onset`."""
-    rng = np.random.default_rng(seed)
-    run = {name: around(value, rng, ROWS, 0.05) for name, value in HEALTHY.items()}
-    run[signal][onset:] = around(level, rng, ROWS - onset, 0.05)
-    return run
-
 
 @pytest.mark.parametrize(
     ("signal", "level"),
@@ -82,7 +70,7 @@ def test_healthy_noise_is_silent(sigma: float) -> None:
     """Log-normal, strongly autocorrelated noise around the healthy levels."""
 
     def make(rng: np.random.Generator) -> Signals:
-        run = {name: around(HEALTHY[name], rng, 1000, sigma, 0.9) for name in list(HEALTHY)[:3]}
+        run = {name: around(ENGINE[name], rng, 1000, sigma, 0.9) for name in list(ENGINE)[:3]}
         run["is_weight_mean"] = around(1.0, rng, 1000, sigma / 3, 0.9)
         return {**run, "ess": np.clip(1.0 - around(0.1, rng, 1000, sigma, 0.9), 0.001, 1.0)}
 

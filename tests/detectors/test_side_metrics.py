@@ -3,85 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from rows import Signals, alerts_of, assert_nan_changes_nothing, assert_state_survives, false_alarms, first, told
+from faults import HABITS, WORDS, Signals, answer, habit, loop
+from rows import alerts_of, assert_nan_changes_nothing, assert_state_survives, false_alarms, first, told
 from samples import alerts_on, assert_samples_survive, batches
 
 from rlwatch.observation import Observation
 
 NAME = "side_metrics"
-TEXT = (
-    "the sum of both sides is then divided by two and carried over so that each term on its own can be read off "
-    "before we subtract again what was added in an earlier step of this short proof about even and odd numbers"
-)
-WORDS = TEXT.split()
 
 
-def answer(rng: np.random.Generator) -> str:
-    """Prose in the template, no word order twice."""
-    return f"<think>{' '.join(rng.permutation(WORDS))}</think> The answer is {rng.integers(100)}."
+def side_metrics(*args: Any, **kwargs: Any) -> list[Observation]:
+    """The rows of a run whose completions take to a habit."""
+    return list(habit(*args, **kwargs).observations())
 
 
-def loop(rng: np.random.Generator) -> str:
-    """The same few words again and again."""
-    return answer(rng) + " and so on and on" * 30
-
-
-def echo(rng: np.random.Generator) -> str:
-    """The prompt given back."""
-    return f"<think>{PROMPT}</think> {rng.integers(100)}"
-
-
-def refusal(rng: np.random.Generator) -> str:
-    """A refusal in the template."""
-    return f"<think>I'm sorry, but I can't help with that.</think> {' '.join(rng.permutation(WORDS)[:20])}"
-
-
-def filler(rng: np.random.Generator) -> str:
-    """Flattery around the answer."""
-    return f"Great question! {answer(rng)} I hope this helps, and please let me know if anything is unclear."
-
-
-def bare(rng: np.random.Generator) -> str:
-    """An answer outside its template."""
-    return " ".join(rng.permutation(WORDS))
-
-
-def calls(rng: np.random.Generator) -> str:
-    """Four tool calls where none was needed."""
-    return answer(rng) + '<tool_call>{"name": "search"}</tool_call>' * 4
-
-
-PROMPT = "A farmer has twelve sheep and sells five of them on each market day until none is left how many days pass"
-FAULTS = {"repetition": loop, "echo": echo, "refusal": refusal, "filler": filler, "template": bare, "tool_calls": calls}
-
-
-def side_metrics(
-    fault: Callable[[np.random.Generator], str], share: float = 0.8, onset: int = 60, rows: int = 140, paid: float = 0.5
-) -> list[Observation]:
-    """From `onset` on a share of the 16 completions has the fault, and the reward pays `paid` for it."""
-    rng = np.random.default_rng(0)
-    table = []
-    for row in range(rows):
-        bad = (rng.random(16) < share) & (row >= onset)
-        table.append(
-            {
-                "completions": [fault(rng) if x else answer(rng) for x in bad],
-                "prompts": [PROMPT] * 16,
-                "rewards": 0.4 + 0.05 * rng.normal(size=16) + paid * bad,
-            }
-        )
-    return list(batches(table))
-
-
-@pytest.mark.parametrize("name", list(FAULTS))
+@pytest.mark.parametrize("name", list(HABITS))
 def test_each_habit_is_told_with_an_example(name: str) -> None:
     """Named with its level before and now, that the reward rose with it, which the samples pay for, and quoted."""
-    alerts = alerts_on(NAME, side_metrics(FAULTS[name]))
+    alerts = alerts_on(NAME, side_metrics(HABITS[name]))
     assert alerts
     assert 60 <= alerts[0].step <= 84, told(alerts)
     assert {alert.severity.value for alert in alerts} == {"warning"}
@@ -109,7 +52,7 @@ def test_healthy_completions_are_silent() -> None:
     for row in range(200):
         learnt = rng.random(8) < 0.1 + 0.8 * row / 200
         polite = rng.random(8) < 0.3
-        texts = [answer(rng) if x else bare(rng) for x in learnt]
+        texts = [answer(rng) if x else HABITS["template"](rng) for x in learnt]
         table.append(
             {
                 "completions": [f"Great question! {t}" if p else t for t, p in zip(texts, polite, strict=True)],
@@ -121,7 +64,7 @@ def test_healthy_completions_are_silent() -> None:
 
 def test_a_rare_habit_needs_more_samples() -> None:
     """The setting `samples` trades time for sight; 64 is every completion of the batch."""
-    few = alerts_on(NAME, side_metrics(refusal, share=0.4, rows=110), samples=16)
+    few = alerts_on(NAME, side_metrics(HABITS["refusal"], share=0.4, rows=110), samples=16)
     assert few
     assert few[0].evidence["sampled"] == "16 of 16 completions a step"
 

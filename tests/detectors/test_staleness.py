@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from rows import Signals, alerts_of, around, assert_nan_changes_nothing, assert_state_survives, false_alarms, first
+from faults import Signals, around, queue
+from rows import alerts_of, assert_nan_changes_nothing, assert_state_survives, false_alarms, first
 
 NAME = "staleness"
 ROWS = 300
-
-
-def queue(seed: int = 0, onset: int = 100, age: float = 20.0, usual: float = 2.0) -> Signals:
-    """An asynchronous loop that fills its queue at first; from `onset` on the rollouts are `age` versions old."""
-    rng = np.random.default_rng(seed)
-    t = np.arange(ROWS)
-    level = np.where(t < onset, np.minimum(usual, t / 5.0), age)
-    return {"staleness": level * around(1.0, rng, ROWS, 0.2)}
 
 
 def test_rollouts_grow_old() -> None:

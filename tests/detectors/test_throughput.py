@@ -4,43 +4,38 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from rows import Signals, alerts_of, around, assert_nan_changes_nothing, assert_state_survives, false_alarms, first
+from faults import Signals, around, slow_steps
+from rows import alerts_of, assert_nan_changes_nothing, assert_state_survives, false_alarms, first
 
 NAME = "throughput"
 ROWS = 400
 
 
-def steps(seed: int = 0, onset: int = 200, times: float = 4.0, rows: int = ROWS) -> Signals:
-    """Steps of ten seconds; from `onset` on they take `times` as long."""
-    rng = np.random.default_rng(seed)
-    return {"step_time": around(10.0, rng, rows, 0.1) * np.where(np.arange(rows) >= onset, times, 1.0)}
-
-
 @pytest.mark.parametrize("times", [2.5, 4.0, 100.0])
 def test_steps_become_slower(times: float) -> None:
     """Told after two blocks of five rows, and only as a warning."""
-    alert = first(NAME, steps(times=times), onset=200, delay=15, severity="warning")
+    alert = first(NAME, slow_steps(times=times), onset=200, delay=15, severity="warning")
     assert alert.message.startswith("Steps became ")
     assert alert.evidence["reference"] == pytest.approx(10.0, rel=0.1)
-    assert {alert.severity.value for alert in alerts_of(NAME, steps(times=times))} == {"warning"}
+    assert {alert.severity.value for alert in alerts_of(NAME, slow_steps(times=times))} == {"warning"}
 
 
 def test_a_user_may_let_it_halt() -> None:
     """With `severity` set, ten times slower is critical."""
-    alerts = alerts_of(NAME, steps(times=30.0), severity="critical")
+    alerts = alerts_of(NAME, slow_steps(times=30.0), severity="critical")
     assert "critical" in {alert.severity.value for alert in alerts}
 
 
 def test_tokens_per_second_stand_in() -> None:
     """Throughput that falls to a quarter is a step four times slower; a step's own time is preferred."""
-    run = {"tokens_per_second": 1000.0 / steps()["step_time"]}
+    run = {"tokens_per_second": 1000.0 / slow_steps()["step_time"]}
     assert first(NAME, run, onset=200, delay=15, severity="warning").evidence["signal"] == "tokens_per_second"
     assert alerts_of(NAME, {**run, "step_time": np.full(ROWS, 10.0)}) == []
 
 
 def test_a_slow_growth_that_the_baseline_follows() -> None:
     """1 % a row: four times the first rows after 140."""
-    run = {"step_time": steps(times=1.0)["step_time"] * 1.01 ** np.arange(ROWS)}
+    run = {"step_time": slow_steps(times=1.0)["step_time"] * 1.01 ** np.arange(ROWS)}
     alert = first(NAME, run, onset=140, delay=120, severity="warning", warning_times=20.0)
     assert alert.message.endswith("against that of the first steps")
 
@@ -55,7 +50,7 @@ def test_steps_that_are_slow_in_turn_are_silent(period: int) -> None:
 
 def test_slow_rows_that_pass_are_silent() -> None:
     """Compilation at first, an evaluation every 50 rows, a checkpoint of three rows."""
-    time = steps(times=1.0)["step_time"]
+    time = slow_steps(times=1.0)["step_time"]
     time[:2] *= 20.0
     time[::50] *= 8.0
     time[300:303] *= 30.0
@@ -74,8 +69,8 @@ def test_longer_responses_take_longer() -> None:
 def test_shorter_responses_hide_nothing_and_alarm_nobody() -> None:
     """Responses that collapse make a step no slower, though each token then costs more."""
     length = np.where(np.arange(ROWS) < 200, 200.0, 4.0)
-    assert alerts_of(NAME, {**steps(times=0.7), "response_length_mean": length}) == []
-    assert alerts_of(NAME, {**steps(times=4.0), "response_length_mean": length}) != []
+    assert alerts_of(NAME, {**slow_steps(times=0.7), "response_length_mean": length}) == []
+    assert alerts_of(NAME, {**slow_steps(times=4.0), "response_length_mean": length}) != []
 
 
 def test_memory_that_climbs() -> None:
@@ -108,7 +103,7 @@ def test_reserved_memory_stands_in_and_host_memory_does_not() -> None:
 @pytest.mark.parametrize("value", [0.0, 1e-300, 1e300])
 def test_odd_times_are_survived(value: float) -> None:
     """A clock that stands still, and one that does not."""
-    run = steps()["step_time"].copy()
+    run = slow_steps()["step_time"].copy()
     run[::3] = value
     alerts_of(NAME, {"step_time": run})
     alerts_of(NAME, {"tokens_per_second": run})
@@ -129,6 +124,6 @@ def test_healthy_noise_is_silent(sigma: float) -> None:
 
 def test_state_and_nan() -> None:
     """A resumed run goes on as it was, and NaN rows change nothing."""
-    run = {**steps(), "memory_allocated": 40.0 + 0.2 * np.arange(ROWS)}
+    run = {**slow_steps(), "memory_allocated": 40.0 + 0.2 * np.arange(ROWS)}
     assert_state_survives(NAME, run)
     assert_nan_changes_nothing(NAME, run)

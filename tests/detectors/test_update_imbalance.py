@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from rows import (
-    Signals,
-    alerts_of,
-    around,
-    assert_nan_changes_nothing,
-    assert_state_survives,
-    false_alarms,
-    first,
-    observations,
-)
+from faults import Signals, around, step_norms
+from rows import alerts_of, assert_nan_changes_nothing, assert_state_survives, false_alarms, first, observations
 
 from rlwatch.detectors.critic.update_imbalance import UpdateImbalance
 
@@ -21,29 +13,19 @@ NAME = "update_imbalance"
 ROWS = 300
 
 
-def steps(seed: int = 0, onset: int = 100, policy: float = 1.0, value: float = 1.0, rows: int = ROWS) -> Signals:
-    """Step norms of policy and critic; from `onset` on they are `policy` and `value` times what they were."""
-    rng = np.random.default_rng(seed)
-    late = np.arange(rows) >= onset
-    return {
-        "policy_step_norm": around(1e-3, rng, rows, 0.2) * np.where(late, policy, 1.0),
-        "value_step_norm": around(5e-3, rng, rows, 0.2) * np.where(late, value, 1.0),
-    }
-
-
 @pytest.mark.parametrize(
     ("change", "side"), [({"policy": 20.0}, "above"), ({"value": 20.0}, "below"), ({"value": 0.05}, "above")]
 )
 def test_one_of_the_two_leaves(change: dict[str, float], side: str) -> None:
     """Twenty times its healthy level, whichever of the two moved, and in which direction it went."""
-    alert = first(NAME, steps(**change), onset=100, delay=8, severity="warning")
+    alert = first(NAME, step_norms(**change), onset=100, delay=8, severity="warning")
     assert f"x {side} its healthy level" in alert.message
     assert alert.evidence["rho"] == pytest.approx(alert.evidence["policy_step"] / alert.evidence["value_step"])
 
 
 def test_a_drift_that_the_baseline_follows() -> None:
     """Growth of 2 % a row ends at 60x the first rows: told against those, critical for long and with the rates."""
-    run = dict(steps(rows=1500))
+    run = dict(step_norms(rows=1500))
     run["policy_step_norm"] = run["policy_step_norm"] * np.minimum(60.0, 1.02 ** np.maximum(0, np.arange(1500) - 100))
     assert "that of its start" in first(NAME, run, onset=100, delay=260, severity="warning").message
     assert {alert.severity.value for alert in alerts_of(NAME, run)} == {"warning"}
@@ -53,7 +35,7 @@ def test_a_drift_that_the_baseline_follows() -> None:
 
 def test_a_drift_downwards_is_never_critical() -> None:
     """A policy that hardly moves any more is nothing to halt for."""
-    run = dict(steps(rows=1500))
+    run = dict(step_norms(rows=1500))
     run["policy_step_norm"] = run["policy_step_norm"] * np.maximum(1 / 60, 0.98 ** np.maximum(0, np.arange(1500) - 100))
     assert {alert.severity.value for alert in alerts_of(NAME, run)} == {"warning"}
 
@@ -61,7 +43,7 @@ def test_a_drift_downwards_is_never_critical() -> None:
 def test_schedules_of_the_rates_are_no_imbalance() -> None:
     """A policy's rate that decays to a four-hundredth takes its steps along; rho is taken per rate."""
     decay = np.exp(-np.arange(ROWS) / 50.0)
-    run = dict(steps())
+    run = dict(step_norms())
     run["policy_step_norm"] = run["policy_step_norm"] * decay
     assert alerts_of(NAME, run) != []
     assert alerts_of(NAME, {**run, "learning_rate": 1e-6 * decay, "critic_learning_rate": 1e-5}) == []
@@ -69,7 +51,7 @@ def test_schedules_of_the_rates_are_no_imbalance() -> None:
 
 def test_single_rows_and_zeros_are_silent() -> None:
     """A row of a hundred times, and rows in which one of the two was not trained."""
-    run = dict(steps())
+    run = dict(step_norms())
     run["policy_step_norm"][[80, 150, 151, 220]] *= 100.0
     run["policy_step_norm"][20:60] = 0.0
     run["value_step_norm"][240:280] = 0.0
@@ -78,7 +60,7 @@ def test_single_rows_and_zeros_are_silent() -> None:
 
 def test_norms_every_few_rows() -> None:
     """Adapters take them every k steps: rows without them count for nothing."""
-    run = steps(policy=20.0)
+    run = step_norms(policy=20.0)
     sparse = {name: [x if row % 5 == 0 else None for row, x in enumerate(run[name])] for name in run}
     first(NAME, {**sparse, "loss": np.zeros(ROWS)}, onset=100, delay=40, severity="warning")
 
@@ -86,11 +68,11 @@ def test_norms_every_few_rows() -> None:
 def test_one_norm_alone_is_blind() -> None:
     """Coverage says which of the two is missing."""
     one = UpdateImbalance()
-    for row in observations({"policy_step_norm": steps()["policy_step_norm"]}):
+    for row in observations({"policy_step_norm": step_norms()["policy_step_norm"]}):
         one.update(row)
     coverage = one.coverage()
     assert (coverage.state, coverage.fix) == ("starved", "log value_step_norm beside it")
-    for row in observations(steps()):
+    for row in observations(step_norms()):
         one.update(row)
     assert one.coverage().state == "armed"
 
@@ -112,5 +94,5 @@ def test_healthy_noise_is_silent(sigma: float) -> None:
 
 def test_state_and_nan() -> None:
     """A resumed run goes on as it was, and NaN rows change nothing."""
-    assert_state_survives(NAME, steps(policy=20.0))
-    assert_nan_changes_nothing(NAME, steps(policy=20.0))
+    assert_state_survives(NAME, step_norms(policy=20.0))
+    assert_nan_changes_nothing(NAME, step_norms(policy=20.0))

@@ -4,36 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from rows import (
-    Signals,
-    alerts_of,
-    around,
-    assert_nan_changes_nothing,
-    assert_state_survives,
-    correlated,
-    false_alarms,
-    first,
-    observations,
-    told,
-)  # fmt: skip
+from faults import Signals, around, correlated, critic
+from rows import alerts_of, assert_nan_changes_nothing, assert_state_survives, false_alarms, first, observations, told
 
 from rlwatch.detectors.critic.value_failure import ValueFailure
 from rlwatch.observation import Observation
 
 NAME = "value_failure"
 ROWS = 300
-
-
-def critic(seed: int = 0, onset: int = 10_000, rows: int = ROWS, explained: float = -0.6, loss: float = 1.0) -> Signals:
-    """A critic that learns from its first rows on; from `onset` on it is lost, and its loss `loss` times as large."""
-    rng = np.random.default_rng(seed)
-    lost = np.arange(rows) >= onset
-    learnt = 0.8 - 1.8 * np.exp(-np.arange(rows) / 5.0)
-    return {
-        "explained_variance": np.where(lost, explained, learnt) + rng.normal(0.0, 0.1, rows),
-        "value_loss": around(0.2, rng, rows) * (1.0 + 4.0 * np.exp(-np.arange(rows) / 10)) * np.where(lost, loss, 1.0),
-        "reward_mean": 0.5 + rng.normal(0.0, 0.03, rows),
-    }
 
 
 def test_a_critic_that_is_lost() -> None:

@@ -198,6 +198,27 @@ def test_interrupting_a_scan_reports_what_is_done(tmp_path: Path) -> None:
     assert err == "rlwatch: interrupted: 1 of 2 runs were scanned\n"
 
 
+def test_interrupting_several_processes_loses_nothing_done(tmp_path: Path) -> None:
+    """Ctrl-C while one run is read reports the others that are done, in JSON too, and leaves no process behind."""
+    done, blocking = log(tmp_path / "done.jsonl"), tmp_path / "pipe"
+    wide = log(tmp_path / "wide.jsonl")
+    wide.write_text(json.dumps({"step": 0, "loss": 0.5, "note": "x" * 5_000_000}) + "\n" + wide.read_text())
+    os.mkfifo(blocking)
+    scan = command("scan", blocking, done, wide, "--jobs", "2", "--format", "json")
+    with subprocess.Popen(
+        scan, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        while "scanned 2 of 3" not in process.stderr.readline():
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert [Path(json.loads(line)["run"]).name for line in out.splitlines()] == ["done.jsonl", "wide.jsonl"]
+    assert err.endswith("rlwatch: interrupted: 2 of 3 runs were scanned\n")
+    assert "Traceback" not in err
+
+
 def test_a_terminal_without_unicode_does_not_stop_a_report(run: Run, tmp_path: Path) -> None:
     """Characters that the output cannot carry are escaped."""
     path = log(tmp_path / "größe.jsonl", bad_from=30)

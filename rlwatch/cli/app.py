@@ -1,22 +1,22 @@
 """The commands of `rlwatch`.
 
-typer parses; a command returns the work to be done, which runs outside of typer and imports what it needs.
+typer parses; a command returns the work to be done, which runs outside of typer and imports what it needs. The larger
+commands are a file each in this folder, `<name>_command.py`, with a function `register(app)`.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from enum import StrEnum
 from functools import partial
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Annotated
 
 import typer
 
-from rlwatch import __version__
+from rlwatch import __version__, cli
 from rlwatch.cli import USAGE_ERROR, commands
-
-Work = Callable[[], int]
+from rlwatch.cli.base import Format, Work
 
 app = typer.Typer(
     add_completion=False,
@@ -24,13 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class Format(StrEnum):
-    """How a report is printed."""
-
-    TEXT = "text"
-    JSON = "json"
 
 
 def run(argv: list[str]) -> int:
@@ -65,48 +58,6 @@ def rlwatch(
         print(context.get_help(), file=sys.stderr)
         raise typer.Exit(USAGE_ERROR)
     return None
-
-
-@app.command()
-def scan(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Logs, or folders of single runs.")],
-    maps: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="SIGNAL=KEY", help="The log's key of a signal or of `step`."),
-    ] = None,
-    form: Annotated[Format, typer.Option("--format", help="A report to read, or a JSON object a run.")] = Format.TEXT,
-    preset: Annotated[
-        str | None, typer.Option(help="Defaults for an algorithm: grpo, rlvr, ppo, dpo, classic, or one with -strict.")
-    ] = None,
-    rules: Annotated[
-        list[str] | None, typer.Option("--rule", metavar="RULE", help="A guard of your own, as 'kl > 0.35 for 5'.")
-    ] = None,
-) -> Work:
-    """Replay recorded runs: which broke, where, how.
-
-    Every row goes through the detectors that ride in training: a log gets the alerts that its run would
-    have had. Reads JSON lines of metric dicts (plain or gzip), Hugging Face trainer_state.json and the
-    checkpoint and output folders around it, and run folders that rlwatch left.
-
-    \b
-    Examples:
-      rlwatch scan logs/*.jsonl.gz
-      rlwatch scan outputs/grpo-7b/
-      rlwatch scan run.jsonl --map reward_mean=my/score --map kl=my/kl
-      rlwatch scan run.jsonl --rule 'kl > 0.35 for 5' --rule 'mean(reward_mean, 12) < -0.2: warning'
-      rlwatch scan run.jsonl --format json | jq .alerts
-      RLWATCH_CATALOGUE=full rlwatch scan run.jsonl     # all detectors, not the core ones alone
-
-    \b
-    Exit codes:
-      0    every run is clean
-      1    warnings
-      2    criticals
-      3    a run could not be read, or nothing in it could be judged (wins over 0 to 2)
-      64   the command line or a setting is wrong
-      130  interrupted; the runs done so far are reported
-    """
-    return partial(commands.scan, paths, maps or [], form.value, preset, rules or [])
 
 
 @app.command()
@@ -172,3 +123,8 @@ def presets() -> Work:
     Watch("NAME") and `preset: NAME` in rlwatch.yaml take one.
     """
     return commands.presets
+
+
+for found in iter_modules(cli.__path__):
+    if found.name.endswith("_command"):
+        import_module(f"rlwatch.cli.{found.name}").register(app)

@@ -6,46 +6,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from rlwatch.cli import USAGE_ERROR
+from rlwatch.cli.base import wrong
 
 if TYPE_CHECKING:
     from rlwatch.presets import Change
-
-
-def scan(
-    paths: Sequence[str],
-    maps: Sequence[str],
-    form: Literal["text", "json"],
-    preset: str | None,
-    rules: Sequence[str] = (),
-) -> int:
-    """`rlwatch scan`."""
-    from rlwatch.config import ConfigError
-    from rlwatch.offline.scan import scan as replay_all
-
-    try:
-        return replay_all(paths, preset=preset, signal_map=_signal_map(maps), rules=rules, form=form)
-    except ConfigError as error:
-        return _wrong(str(error))
-
-
-def _signal_map(maps: Sequence[str]) -> dict[str, str]:
-    from rlwatch.config import ConfigError
-    from rlwatch.signals import SIGNALS, suggest
-
-    named: dict[str, str] = {}
-    for pair in maps:
-        signal, equals, key = pair.partition("=")
-        if not (signal and equals and key):
-            raise ConfigError(f"--map {pair!r} is not SIGNAL=KEY, as in --map kl=my/kl")
-        if signal != "step" and signal not in SIGNALS:
-            near = suggest(signal)
-            hint = f"did you mean {' or '.join(near)}?" if near else "`rlwatch detectors` lists those in use"
-            raise ConfigError(f"--map {pair!r}: there is no signal {signal!r}; {hint}")
-        if signal in named or key in named.values():
-            raise ConfigError(f"--map {pair!r}: the signal or the key is mapped twice")
-        named[signal] = key
-    return named
 
 
 def playbook(name: str | None, raw: bool) -> int:
@@ -55,7 +19,7 @@ def playbook(name: str | None, raw: bool) -> int:
     try:
         text = pages.page(name or "index")
     except pages.PlaybookError as error:
-        return _wrong(str(error))
+        return wrong(str(error))
     if name is None:
         sys.stdout.write("\n".join(pages.names()) + "\n")
     elif raw or not sys.stdout.isatty() or not _print_markdown(text):
@@ -114,8 +78,3 @@ def _print_changes(changes: Sequence[Change]) -> None:
         detector, _, setting = change.setting.partition(".")
         default = getattr(fields[detector].get_default(call_default_factory=True), setting)
         print(f"  {change.setting}: {default} -> {change.value}  ({change.why})")
-
-
-def _wrong(sentence: str) -> int:
-    print(f"rlwatch: {sentence}", file=sys.stderr)
-    return USAGE_ERROR

@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
+from rlwatch.diagnosis.timing import NAMES
 from rlwatch.offline.replay import Replay
 
-_COLUMNS = ("HEALTH", "ROWS", "ALERTS", "FIRST ALERT", "STEP", "DETECTORS", "RUN")
+_COLUMNS = ("HEALTH", "ROWS", "ALERTS", "BROKE FIRST", "STEP", "DETECTOR", "ARMED", "RUN")
+_WORST_FIRST = ("critical", "warning", "unreadable", "not evaluated", "clean")
 _STYLES = {
     "clean": "green",
     "warning|WARNING": "yellow",
     "critical|CRITICAL": "bold red",
-    "unreadable|not judged": "magenta",
+    "unreadable|not evaluated": "magenta",
 }
 
 
@@ -39,6 +41,7 @@ def report(results: Sequence[Replay], stream: TextIO) -> None:
 
 def report_lines(results: Sequence[Replay]) -> Iterator[str]:
     """The lines of the report, without colours."""
+    results = sorted(results, key=lambda result: _WORST_FIRST.index(result.health))
     yield from _table([_COLUMNS, *map(_row, results)])
     for result in results:
         if result.alerts:
@@ -49,6 +52,8 @@ def report_lines(results: Sequence[Replay]) -> Iterator[str]:
                 yield ""
                 yield from (printable(f"  {line}") for line in incident.lines())
     if len(results) == 1 and results[0].coverage is not None:
+        yield ""
+        yield from map(printable, results[0].recognised)
         yield ""
         yield str(results[0].coverage)
     counts = Counter(result.health for result in results)
@@ -65,16 +70,20 @@ def printable(text: str) -> str:
 def _row(result: Replay) -> tuple[str, ...]:
     run = printable(result.run)
     if result.coverage is None:
-        return result.health, "-", "-", "-", "-", "-", f"{run}: {result.error}"
-    first = result.alerts[0] if result.alerts else None
+        return result.health, "-", "-", "-", "-", "-", "-", f"{run}: {printable(result.error)}"
+    if result.unjudged:
+        run = f"{run}: {printable(result.unjudged)}"
+    first = result.incidents[0].first.alert if result.incidents else next(iter(result.alerts), None)
+    link = NAMES[result.incidents[0].link] if result.incidents else "-"
     lines = [line for line in result.coverage if line.state != "off"]
     armed = sum(line.state == "armed" for line in lines)
     return (
         result.health,
         f"{result.rows:,}",
         str(len(result.alerts)),
-        first.detector if first else "-",
+        link,
         str(first.step) if first else "-",
+        first.detector if first else "-",
         f"{armed} of {len(lines)}",
         run,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,11 +11,13 @@ from rlwatch.alert import Alert
 from rlwatch.detectors.coverage import CoverageReport
 from rlwatch.diagnosis import Incident
 from rlwatch.offline.ingest import IngestError, Log
+from rlwatch.signals import SIGNALS
 from rlwatch.watch import Watch
 
-Health = Literal["clean", "warning", "critical", "not judged", "unreadable"]
+Health = Literal["clean", "warning", "critical", "not evaluated", "unreadable"]
 
 _TICK = 1024  # rows between two calls of `progress`
+_SHOWN = 6
 
 
 @dataclass
@@ -29,7 +30,13 @@ class Replay:
         alerts: in the order they were raised.
         incidents: the alerts that belong together, diagnosed.
         coverage: what each detector saw; None for an unreadable run.
+        format: what the log was recognised as.
+        sources: signal -> the log's key that it was taken from.
+        strange: keys of the log that no alias knows.
+        missing: needed signals that the log does not have.
+        recognised: format, sources and strange keys, a line each.
         remarks: what a person should know about the reading, a sentence each.
+        unjudged: why the run, or what was asked of it, was not evaluated, one sentence; "" when it was.
         error: why the run could not be read, one sentence; "" when it was.
         broken: whether part of rlwatch failed on it: silence then proves nothing.
     """
@@ -39,7 +46,13 @@ class Replay:
     alerts: list[Alert] = field(default_factory=list)
     incidents: list[Incident] = field(default_factory=list)
     coverage: CoverageReport | None = None
+    format: str = ""
+    sources: dict[str, str] = field(default_factory=dict)
+    strange: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    recognised: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    unjudged: str = ""
     error: str = ""
     broken: bool = False
 
@@ -50,7 +63,13 @@ class Replay:
             return "unreadable"
         if self.alerts:
             return "critical" if any(alert.critical for alert in self.alerts) else "warning"
-        return "clean" if self.coverage.in_state("armed") and not self.broken else "not judged"
+        armed = self.coverage.in_state("armed") and not self.broken and not self.missing
+        return "clean" if armed else "not evaluated"
+
+    @property
+    def judged(self) -> bool:
+        """Whether the run was read and all that was asked of it could be judged."""
+        return self.coverage is not None and not self.missing and self.health != "not evaluated"
 
 
 def replay(
@@ -59,50 +78,64 @@ def replay(
     preset: str | None = None,
     signal_map: Mapping[str, str] | None = None,
     rules: Sequence[str] = (),
-    progress: Callable[[int], None] = lambda rows: None,
+    needs: Sequence[str] = (),
+    progress: Callable[[int], None] | None = None,
 ) -> Replay:
     """Replays one log and collects the alerts.
 
     `signal_map` maps a canonical signal, or `step`, to the log's key; `rules` are guards of the user's, in place of
-    those in the settings; `progress` is called now and then with
-    the rows done. An unreadable log gives a `Replay` with `error`; a bad preset or signal name raises
+    those in the settings; without the signals in `needs` the run is not evaluated; `progress` is called now and then
+    with the rows done. An unreadable log gives a `Replay` with `error`; a bad preset or signal name raises
     `rlwatch.config.ConfigError`.
     """
     given = dict(signal_map or {})
-    known = {name: key for name, key in given.items() if name != "step"}
     done = Replay(str(run))
-    keys: dict[str, None] = {}
-    own: dict[str, Any] = {"rules": list(rules)} if rules else {}
-    with Watch(preset, on_critical="continue", signal_map=known, record=False, console=False, **own) as watch:
+    with watch_for(preset, given, rules) as watch:
         mapped = {**watch.settings.signal_map, **given}
         log = Log(run, mapped)
         try:
             for row in log:
                 done.alerts += watch.log(row.metrics, step=row.step).alerts
-                if log.rows % _TICK == 0:
+                if log.rows % _TICK == 0 and progress is not None:
                     progress(log.rows)
-                if log.rows <= 2:
-                    keys.update(dict.fromkeys(row.metrics))
         except IngestError as error:
             return Replay(str(run), error=str(error))
         done.incidents = watch.diagnosis(clock=False)
         done.rows, done.coverage, done.broken = log.rows, watch.coverage(), bool(watch.failures)
+    done.format, done.sources, done.strange = log.format, log.sources, log.strange
+    done.recognised = log.recognised()
+    done.missing = [name for name in needs if not _twins(name) & done.sources.keys()]
     done.remarks = log.remarks() + [
         f"the key {key!r}, mapped to {name}, appears in none of its rows"
         for name, key in mapped.items()
         if key in log.unmet
     ]
     done.remarks += [f"{part} failed: {reason}" for part, reason in watch.failures.items()]
-    if done.health == "not judged":
-        done.remarks.append(_why_not_judged(done, keys))
+    if not done.judged:
+        done.unjudged = _why_not(done)
     return done
 
 
-def _why_not_judged(done: Replay, keys: Mapping[str, Any]) -> str:
+def watch_for(preset: str | None, signal_map: Mapping[str, str], rules: Sequence[str]) -> Watch:
+    """A Watch that only judges: nothing is written or printed. Raises `ConfigError`."""
+    known = {name: key for name, key in signal_map.items() if name != "step"}
+    own: dict[str, Any] = {"rules": list(rules)} if rules else {}
+    return Watch(preset, on_critical="continue", signal_map=known, record=False, console=False, stall=False, **own)
+
+
+def _twins(name: str) -> set[str]:
+    """A signal and the arrays that it may be derived from."""
+    return {name, *(signal.name for signal in SIGNALS.values() if signal.twin == name)}
+
+
+def _why_not(done: Replay) -> str:
     assert done.coverage is not None
+    if done.missing:
+        return f"not evaluated: there is no {' nor '.join(done.missing)} in it: name them, as in --map kl=KEY"
     if done.broken:
-        return "not judged: part of rlwatch failed on it"
+        return "not evaluated: part of rlwatch failed on it"
     if done.coverage.in_state("warming"):
-        return f"not judged: its {done.rows} rows are too few for any detector that has a signal in it"
-    shown = ", ".join(islice(keys, 8)) + (", ..." if len(keys) > 8 else "")
-    return f"not judged: no detector knows a signal in it (it has {shown}): name them, as in --map kl=KEY"
+        return f"not evaluated: its {done.rows} rows are too few for any detector that has a signal in it"
+    shown = ", ".join(done.strange[:_SHOWN]) + (", ..." if len(done.strange) > _SHOWN else "")
+    reason = "the signals in it stopped early" if done.sources else "no detector knows a signal in it"
+    return f"not evaluated: {reason} (it has {shown or 'nothing else'}): name them, as in --map kl=KEY"

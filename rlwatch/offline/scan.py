@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from rlwatch.offline.locate import runs_in
+from rlwatch.offline.pool import Pool, processes_for
 from rlwatch.offline.render import printable, report
-from rlwatch.offline.replay import Replay, replay
+from rlwatch.offline.replay import Replay, replay, watch_for
 from rlwatch.sinks.jsonl import clean
 
 Format = Literal["text", "json"]
@@ -27,34 +29,76 @@ def scan(
     preset: str | None = None,
     signal_map: Mapping[str, str] | None = None,
     rules: Sequence[str] = (),
+    needs: Sequence[str] = (),
     form: Format = "text",
+    jobs: int = 1,
 ) -> int:
     """Replays the runs, prints the report on stdout and returns the exit code.
 
-    In JSON a run's object is printed as soon as the run is done. What was wrong with a run's file goes to
-    stderr, a sentence each. Raises `rlwatch.config.ConfigError` for a preset or a signal that does not exist or a
-    rule that cannot be read, and `KeyboardInterrupt` on Ctrl-C, once the runs done so far are reported.
+    A folder of many runs, or a database, stands for all of them. In JSON a run's object is printed as soon as the
+    runs before it are done. What was wrong with a run's file goes to stderr, a sentence each. Raises
+    `rlwatch.config.ConfigError` for a preset or a signal that does not exist or a rule that cannot be read, and
+    `KeyboardInterrupt` on Ctrl-C, once the runs done so far are reported.
     """
+    runs = [run for path in paths for run in runs_in(path)]
+    options: dict[str, Any] = {
+        "preset": preset,
+        "signal_map": dict(signal_map or {}),
+        "rules": [*rules],
+        "needs": [*needs],
+    }
+    watch_for(preset, options["signal_map"], rules).close()  # a wrong setting is told before the first run
     done: list[Replay] = []
-    progress = Progress(len(paths), sys.stderr)
+    progress = Progress(len(runs), sys.stderr)
+    processes = processes_for(runs, jobs)
+    results = _one_by_one(runs, options, progress) if processes < 2 else _at_once(runs, options, progress, processes)
     try:
-        for path in paths:
-            tell = progress.at(len(done), path)
-            result = replay(path, preset=preset, signal_map=signal_map, rules=rules, progress=tell)
+        for result in results:
             done.append(result)
             progress.clear()
-            for sentence in filter(None, [result.error, *result.remarks]):
-                print(printable(f"rlwatch: {result.run}: {sentence}"), file=sys.stderr)
-            if form == "json":
-                print(json.dumps(as_json(result), allow_nan=False), flush=True)
-    except KeyboardInterrupt:
+            _tell(result, form)
+    except KeyboardInterrupt as interrupt:
         progress.clear()
-        print(f"rlwatch: interrupted: {len(done)} of {len(paths)} runs were scanned", file=sys.stderr)
+        for result in getattr(interrupt, "done", ()):
+            done.append(result)
+            _tell(result, form)
+        print(f"rlwatch: interrupted: {len(done)} of {len(runs)} runs were scanned", file=sys.stderr)
         raise
     finally:
         if form == "text" and done:
             report(done, sys.stdout)
     return exit_code(done)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, with the results that were there but not yet passed on."""
+
+    def __init__(self, done: Sequence[Replay] = ()) -> None:
+        super().__init__()
+        self.done = done
+
+
+def _one_by_one(runs: Sequence[str], options: Mapping[str, Any], progress: Progress) -> Iterator[Replay]:
+    for index, run in enumerate(runs):
+        yield replay(run, **options, progress=progress.at(index, run))
+
+
+def _at_once(runs: Sequence[str], options: Mapping[str, Any], progress: Progress, jobs: int) -> Iterator[Replay]:
+    given = 0
+    with Pool(runs, jobs, **options) as pool:
+        try:
+            for result in pool.results(progress.count):
+                given += 1
+                yield result
+        except KeyboardInterrupt:
+            raise Interrupted(pool.done_after(given)) from None
+
+
+def _tell(result: Replay, form: Format) -> None:
+    for sentence in filter(None, [result.error, result.unjudged, *result.remarks]):
+        print(printable(f"rlwatch: {result.run}: {sentence}"), file=sys.stderr)
+    if form == "json":
+        print(json.dumps(as_json(result), allow_nan=False), flush=True)
 
 
 def as_json(result: Replay) -> dict[str, Any]:
@@ -63,19 +107,26 @@ def as_json(result: Replay) -> dict[str, Any]:
         return {"run": clean(result.run), "error": clean(result.error)}
     fields = ("step", "detector", "severity", "message", "evidence", "playbook")
     told = [alert.as_dict() for alert in result.alerts]
+    blind = {line.detector: line.reason for line in result.coverage.in_state("starved", "warming", "failed")}
     return {
         "run": clean(result.run),
         "rows": result.rows,
         "alerts": [{name: clean(alert[name]) for name in fields} for alert in told],
         "coverage": clean(result.coverage.as_dict()),
         "incidents": [clean(incident.as_dict()) for incident in result.incidents],
+        "health": result.health,
+        "not_evaluated": clean({"run": result.unjudged, "signals": result.missing, "detectors": blind}),
+        "format": result.format,
+        "signals": clean(result.sources),
+        "no_signal": clean(result.strange),
+        "remarks": clean(result.remarks),
     }
 
 
 def exit_code(results: Iterable[Replay]) -> int:
-    """0 clean, 1 warnings, 2 criticals; above all 3: a run is unreadable or holds nothing to judge."""
+    """0 clean, 1 warnings, 2 criticals; above all 3: a run is unreadable, or not all asked of it could be judged."""
     codes = {"clean": CLEAN, "warning": WARNINGS, "critical": CRITICALS}
-    return max((codes.get(result.health, UNREADABLE) for result in results), default=CLEAN)
+    return max((codes[result.health] if result.judged else UNREADABLE for result in results), default=CLEAN)
 
 
 class Progress:
@@ -99,6 +150,13 @@ class Progress:
                 self._write(f"scanning {place}: {rows:,} rows of {printable(str(run))}")
 
         return tell
+
+    def count(self, done: int) -> None:
+        """Says how many runs are done, where several are replayed at once."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _EVERY_S[self._terminal]
+            self._write(f"scanned {done} of {self._runs} runs")
 
     def _write(self, line: str) -> None:
         if self._terminal:

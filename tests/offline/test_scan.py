@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from rlwatch import Watch
 from rlwatch.config import ConfigError
+from rlwatch.offline import pool
 from rlwatch.offline.replay import replay
 from rlwatch.offline.scan import scan
 from rlwatch.presets import PRESETS
@@ -90,7 +92,11 @@ def test_json_is_one_strict_object_a_run(
     bad, clean = write("bad.jsonl", *broken), write("clean.jsonl", *healthy)
     scan([bad, "no/such.jsonl", clean], form="json")
     first, second, third = map(strict, capsys.readouterr().out.splitlines())
-    assert list(first) == ["run", "rows", "alerts", "coverage", "incidents"]
+    assert list(first)[:5] == ["run", "rows", "alerts", "coverage", "incidents"]
+    assert (first["health"], first["format"]) == ("critical", "JSON lines")
+    assert first["signals"]["reward_mean"] == "reward"
+    assert first["not_evaluated"]["run"] == ""
+    assert "no staleness" in first["not_evaluated"]["detectors"]["staleness"]
     assert (first["run"], first["rows"]) == (str(bad), 60)
     for alert in first["alerts"]:
         assert list(alert) == ["step", "detector", "severity", "message", "evidence", "playbook"]
@@ -108,8 +114,8 @@ def test_silence_about_a_blind_log_is_no_pass(write: Write, capsys: pytest.Captu
     run = write("own.jsonl", *({"step": i, "my/score": 0.5, "my/div": 0.1} for i in range(40)))
     assert scan([run]) == 3
     said = capsys.readouterr()
-    assert "not judged: no detector knows a signal in it (it has my/score, my/div)" in said.err
-    assert said.out.splitlines()[1].startswith("not judged")
+    assert "not evaluated: no detector knows a signal in it (it has my/score, my/div)" in said.err
+    assert said.out.splitlines()[1].startswith("not evaluated")
     assert scan([run], signal_map={"kl": "my/div", "loss": "my/score"}) == 0
 
 
@@ -150,3 +156,68 @@ def test_what_was_not_understood_is_told(
     assert f"rlwatch: {run}: 1 line is not a JSON object and left out, the first at line 1: 'Banner'" in (
         capsys.readouterr().err
     )
+
+
+def test_a_needed_signal_that_is_missing_is_no_pass(
+    write: Write, capsys: pytest.CaptureFixture[str], healthy: Rows, broken: Rows
+) -> None:
+    """A gate on a metric that the log does not have fails, and says so; an alert stays what it is."""
+    clean, bad = write("clean.jsonl", *healthy), write("bad.jsonl", *broken)
+    assert scan([clean], needs=["kl", "reward_std"]) == 0
+    capsys.readouterr()
+    assert scan([clean], needs=["kl", "gold_score"]) == 3
+    said = capsys.readouterr()
+    assert "not evaluated: there is no gold_score in it" in said.err
+    assert said.out.splitlines()[1].startswith("not evaluated")
+    assert scan([bad], needs=["gold_score"]) == 3
+    assert capsys.readouterr().out.splitlines()[1].startswith("critical")
+    arrays = write("arrays.jsonl", *({**row, "gold_scores": [1.0, 2.0]} for row in healthy))
+    assert scan([arrays], needs=["gold_score"]) == 0
+
+
+def test_a_folder_stands_for_the_runs_in_it(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str], healthy: Rows, broken: Rows
+) -> None:
+    """A sweep is scanned as a whole, sorted by name in JSON."""
+    write("sweep/b/steps.jsonl", *healthy)
+    write("sweep/a.jsonl", *broken)
+    assert scan([tmp_path / "sweep"], form="json") == 2
+    runs = [strict(line)["run"] for line in capsys.readouterr().out.splitlines()]
+    assert runs == [str(tmp_path / "sweep" / "a.jsonl"), str(tmp_path / "sweep" / "b")]
+
+
+def test_several_processes_say_the_same_as_one(
+    write: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], healthy: Rows, broken: Rows
+) -> None:
+    """The order is that of the runs, whichever is done first; wrong settings are told before."""
+    long = [{**row, "step": row["step"] + 60 * turn} for turn in range(40) for row in healthy]
+    runs = [write("long.jsonl", *long), write("bad.jsonl", *broken), "no/such.jsonl", write("ok.jsonl", *healthy)]
+    assert scan(runs, form="json") == 3
+    alone = capsys.readouterr()
+    monkeypatch.setattr(pool, "WORTH_IT", 0)
+    assert scan(runs, form="json", jobs=2) == 3
+    together = capsys.readouterr()
+    for one, other in zip(alone.out.splitlines(), together.out.splitlines(), strict=True):
+        assert strict(one) == strict(other)
+    assert set(alone.err.splitlines()) <= set(together.err.splitlines())
+    with pytest.raises(ConfigError, match="'ppo'"):
+        scan(runs, preset="pppo", jobs=2)
+
+
+def test_little_work_takes_one_process(write: Write, healthy: Rows) -> None:
+    """A second process is started only where it saves time."""
+    run = str(write("run.jsonl", *healthy))
+    assert pool.processes_for([run] * 50, jobs=8) == 1
+    assert pool.processes_for([run] * 1000, jobs=8) == 8
+
+
+def test_a_worker_that_dies_costs_its_run(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, healthy: Rows
+) -> None:
+    """A run that kills its process is unreadable; the scan ends."""
+    run = write("run.jsonl", *healthy)
+    with pool.Pool([str(run)], 1, preset=None) as workers:
+        monkeypatch.setattr(workers, "_futures", [workers._pool.submit(os._exit, 9)])
+        (result,) = workers.results(lambda done: None)
+    assert result.health == "unreadable"
+    assert "worker process died" in result.error

@@ -26,12 +26,13 @@ def test_the_text_report_reads_in_a_plain_log(
     scan([write("clean.jsonl", *healthy), write("bad.jsonl", *broken)])
     out = capsys.readouterr().out
     lines = out.splitlines()
-    assert lines[0].split() == ["HEALTH", "ROWS", "ALERTS", "FIRST", "ALERT", "STEP", "DETECTORS", "RUN"]
-    assert lines[1].startswith("clean     60")
-    assert lines[2].startswith("critical  60")
+    assert lines[0].split() == ["HEALTH", "ROWS", "ALERTS", "BROKE", "FIRST", "STEP", "DETECTOR", "ARMED", "RUN"]
+    assert lines[1].startswith("critical  60")
+    assert "policy update  36" in lines[1]
+    assert lines[2].startswith("clean     60")
     assert any(line.startswith("  step 51  CRITICAL  loss_nonfinite: ") for line in lines)
     assert "(rlwatch playbook kl_explosion)" in out
-    assert lines[-1] == "2 runs: 1 clean, 1 critical"
+    assert lines[-1] == "2 runs: 1 critical, 1 clean"
     assert "\x1b" not in out
 
 
@@ -40,7 +41,9 @@ def test_the_report_of_one_run_shows_its_coverage(
 ) -> None:
     """What was blind is said with the fix."""
     scan([write("clean.jsonl", *healthy)])
-    assert "coverage after 60 rows" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "coverage after 60 rows" in out
+    assert "read as JSON lines\nsignals: entropy <- entropy, " in out
 
 
 def test_names_from_a_log_cannot_steer_the_terminal(

@@ -1,0 +1,100 @@
+"""`rlwatch scan`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, Literal
+
+import typer
+
+from rlwatch.cli.base import Format, Work, known_signal, signal_map, wrong
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(scan)
+
+
+def scan(
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="PATH...", help="Logs, run folders, or folders of many runs.")
+    ] = None,
+    wandb: Annotated[
+        list[str] | None,
+        typer.Option("--from-wandb", metavar="ENTITY/PROJECT/RUN", help="A run on a W&B server, its full history."),
+    ] = None,
+    maps: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="SIGNAL=KEY", help="The log's key of a signal or of `step`."),
+    ] = None,
+    need: Annotated[
+        list[str] | None, typer.Option("--need", metavar="SIGNAL", help="Without it a run is not evaluated.")
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", help="A report to read, or a JSON object a run.")] = Format.TEXT,
+    preset: Annotated[
+        str | None, typer.Option(help="Defaults for an algorithm: grpo, rlvr, ppo, dpo, classic, or one with -strict.")
+    ] = None,
+    rules: Annotated[
+        list[str] | None, typer.Option("--rule", metavar="RULE", help="A guard of your own, as 'kl > 0.35 for 5'.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes at once; as many as cores by default.")] = None,
+) -> Work:
+    """Replay recorded runs: which broke, where, how.
+
+    Every row goes through the detectors that ride in training: a log gets the alerts that its run would
+    have had. Read are trainer_state.json and output folders of Hugging Face and TRL, JSON lines, CSV, console
+    logs, TensorBoard, W&B, MLflow, Stable-Baselines3, RLlib, Parquet, packed with gzip or zstd, and run folders
+    that rlwatch left; the format is told by the content.
+
+    \b
+    Examples:
+      rlwatch scan outputs/grpo-7b/
+      rlwatch scan sweeps/                              every run below it, the worst first
+      rlwatch scan logs/*.jsonl.gz --format json | jq .alerts
+      rlwatch scan run.csv --map reward_mean=my/score --map kl=my/kl
+      rlwatch scan run.jsonl --rule 'kl > 0.35 for 5' --rule 'mean(reward_mean, 12) < -0.2: warning'
+      rlwatch scan run.jsonl --need kl --need entropy   a gate that a missing metric cannot pass
+      rlwatch scan --from-wandb me/grpo/3kd9x2
+
+    \b
+    Exit codes:
+      0    every run is clean
+      1    warnings
+      2    criticals
+      3    a run could not be read, nothing in it could be judged, or a needed signal is missing (wins over 0 to 2)
+      64   the command line or a setting is wrong
+      130  interrupted; the runs done so far are reported
+    """
+    runs = [*(paths or []), *(f"wandb:{run}" for run in wandb or [])]
+    if not runs:
+        raise typer.BadParameter("Missing argument 'PATH...': name a log, a folder, or --from-wandb RUN")
+    return partial(_scan, runs, maps or [], need or [], form.value, preset, rules or [], jobs)
+
+
+def _scan(
+    runs: Sequence[str],
+    maps: Sequence[str],
+    need: Sequence[str],
+    form: Literal["text", "json"],
+    preset: str | None,
+    rules: Sequence[str],
+    jobs: int | None,
+) -> int:
+    from rlwatch.config import ConfigError
+    from rlwatch.offline.pool import cores
+    from rlwatch.offline.scan import scan as replay_all
+
+    try:
+        needs = [known_signal(name, f"--need {name}") for name in need]
+        return replay_all(
+            runs,
+            preset=preset,
+            signal_map=signal_map(maps),
+            rules=rules,
+            needs=needs,
+            form=form,
+            jobs=cores() if jobs is None else jobs,
+        )
+    except ConfigError as error:
+        return wrong(str(error))

@@ -120,8 +120,8 @@ def _timeline(result: Result, rows: list[dict[str, object]]) -> None:
         events.setdefault(alert["step"], []).append(f"{alert['severity']:8} {alert['detector']}: {alert['message']}")
     for step in result.withheld:
         events.setdefault(step, []).append("update withheld")
-    for at, to in result.restored:
-        events.setdefault(at, []).append(f"rolled back to step {to}")
+    for step, note in result.notes:
+        events.setdefault(step, []).append(f"{'=== ':9}{note}")
     names = ("gold_score", "kl", "approx_kl", "entropy", "grad_norm", "explained_variance", "loss")
     for _i, row in enumerate(rows):
         step = int(str(row["step"]))

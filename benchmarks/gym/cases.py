@@ -23,6 +23,8 @@ TASKS = {
     "ppo": ("cartpole", "reach", "chain"),
     "trl": ("sort4", "reverse5", "shift4"),
 }
+PRESETS = {"grpo": "grpo", "ppo": "classic", "trl": "grpo"}
+"""Of the watchdog, as a user of such a trainer would name it."""
 
 
 @dataclass(frozen=True)

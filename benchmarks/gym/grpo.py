@@ -85,7 +85,7 @@ class GrpoTrainer:
         self.log_softmax: Callable[[Tensor], Tensor] = lambda logits: torch.log_softmax(logits, -1)
         self.shift = 0
         self.optimizer = _optimizer(self.model, config)
-        decay = decay_of(config.decay, config.steps, config.warmup)
+        decay = self.decay = decay_of(config.decay, config.steps, config.warmup)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda n: decay(n) * schedule(n))
         torch.manual_seed(config.seed)
 
@@ -107,17 +107,18 @@ class GrpoTrainer:
         rng = np.random.default_rng((config.seed, step))
         prompts, targets = self.task.training(config.prompts, rng)
         prompts, targets = (x.repeat_interleave(config.group, 0) for x in (prompts, targets))
-        self._sync()
+        self._sync_if_due()
         sample = generate(self.sampler, prompts, MAX_NEW, config.temperature)
         mask = response_mask(sample.tokens)
-        rewards = self.reward(sample.tokens, targets).clamp(-config.reward_clip, config.reward_clip)
-        advantages = self._advantages(rewards * config.reward_scale)
+        rewards = self.reward(sample.tokens, targets) * config.reward_scale
+        rewards = rewards.clamp(-config.reward_clip, config.reward_clip)
+        advantages = self._advantages(rewards)
         sequences = torch.cat([prompts, sample.tokens], 1)
         with torch.no_grad():
             ref_logps, _ = self._logps(self.reference, sequences)
         lengths = mask.sum(1)
         metrics = {
-            "rewards": rewards.numpy() * config.reward_scale,
+            "rewards": rewards.numpy(),
             "advantages": advantages.numpy(),
             "group_ids": np.repeat(np.arange(config.prompts), config.group),
             "response_lengths": lengths.numpy(),
@@ -174,6 +175,11 @@ class GrpoTrainer:
                 row.update(batch.metrics)
         return row
 
+    def rate_kept(self) -> float:
+        """The learning rate now, as a share of what the run was to have here."""
+        planned = self.config.lr * self.decay(self.scheduler.last_epoch)
+        return float(self.optimizer.param_groups[0]["lr"]) / planned
+
     @torch.no_grad()
     def success(self) -> float:
         """Probability that a sampled answer is exactly right, mean over the held-out prompts; no sampling noise."""
@@ -182,10 +188,14 @@ class GrpoTrainer:
         logps = torch.log_softmax(logits, -1).gather(2, targets[:, :, None]).squeeze(2)
         return float((logps * response_mask(targets)).sum(1).exp().mean().nan_to_num())
 
-    def _sync(self) -> None:
+    def sync(self) -> None:
+        """Send the weights to the sampler."""
+        self.sampler.load_state_dict(self.model.state_dict())
+        self.sampler_version = self.version
+
+    def _sync_if_due(self) -> None:
         if self.version - self.sampler_version >= self.config.sync_every or self.config.sync_every == 1:
-            self.sampler.load_state_dict(self.model.state_dict())
-            self.sampler_version = self.version
+            self.sync()
 
     def _advantages(self, rewards: Tensor) -> Tensor:
         groups = rewards.view(-1, self.config.group)

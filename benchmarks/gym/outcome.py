@@ -2,19 +2,24 @@
 
 Success is the true task's (`Result.end`, `Result.gold`), never the reward. The twin is the same run without the fault.
 
-- healthy end: finite weights, and success at least `HEALTHY` times what the twin ends with.
+- healthy end: finite weights, and success at least `HEALTHY` times what the twin had after as much learning. Unwatched
+  that is the twin's end. A rollback costs updates, and its remedy may lower the learning rate: what the final policy
+  was made of is counted (`Result.learned`), an update at a fifth of the rate as a fifth, and at most as one.
 - kept: finite weights, and success at least `KEPT` times what it was at the onset: nothing was lost, though the run
   may be unfinished.
 - point of no return: the last measurement after the onset at which the unwatched run still had `KEPT` of its success at
   the onset; None if it never falls below. Lead: its distance from the first alert, in steps.
 - wasted steps: those that did not end in the final policy. Unwatched: all from the onset, if the end is not healthy.
-  Halted: from the onset to the halt. Rolled back: those taken back or withheld.
+  Halted: from the onset to the halt. Rolled back, with a healthy end: those taken back or withheld; else also all that
+  came after the onset.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from benchmarks.gym.faults import FAULTS
 from benchmarks.gym.run import Result
@@ -32,7 +37,14 @@ class Outcome:
 
     @property
     def healthy(self) -> bool:
-        return self.result.finite and self.result.end >= HEALTHY * self.twin.end
+        return self.result.finite and self.result.end >= HEALTHY * min(self.twin.end, self.twin_as_learned)
+
+    @property
+    def twin_as_learned(self) -> float:
+        """The twin's success after as many updates as the final policy is made of; between measurements, linearly."""
+        steps, values = zip(*[*self.twin.gold, [self.twin.steps, self.twin.end]], strict=True)
+        updates = self.result.steps if self.result.learned is None else self.result.learned
+        return float(np.interp(updates, steps, values))
 
     @property
     def kept(self) -> bool:
@@ -88,13 +100,13 @@ class Outcome:
     @property
     def wasted(self) -> int:
         result = self.result
-        end = result.steps if result.halted is None else result.halted
-        if result.restored:
-            back = sum(at - to for at, to in result.restored)
-            return back + len(result.withheld) - len(result.restored)
-        if result.halted is None and self.healthy:
-            return len(result.withheld)
-        return end - result.onset
+        lost = set(result.withheld)
+        for at, to in result.restored:
+            lost.update(range(to + 1, at + 1))
+        if result.halted is not None or not self.healthy:
+            end = result.steps if result.halted is None else result.halted
+            lost.update(range(result.onset + 1, end + 1))
+        return len(lost)
 
     def _critical(self) -> list[dict[str, Any]]:
         return [a for a in self.result.alerts if a["severity"] == "critical"]

@@ -94,7 +94,7 @@ class PpoTrainer:
             {"params": critic.parameters(), "lr": config.critic_lr},
         ]
         self.optimizer = torch.optim.Adam(groups, eps=1e-5)
-        decay = decay_of(config.decay, config.steps, config.warmup)
+        decay = self.decay = decay_of(config.decay, config.steps, config.warmup)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda n: decay(n) * schedule(n))
 
     def batches(self) -> Iterator[int]:
@@ -110,8 +110,7 @@ class PpoTrainer:
         """Act for `horizon` steps in all environments, and estimate the advantages."""
         config, env = self.config, self.env
         if self.version - self.sampler_version >= config.sync_every or config.sync_every == 1:
-            self.sampler.load_state_dict(self.model.state_dict())
-            self.sampler_version = self.version
+            self.sync()
         observations, actions, logps = [], [], []
         rewards = np.zeros((config.horizon, config.envs))
         nexts = torch.zeros(config.horizon, config.envs)
@@ -144,6 +143,11 @@ class PpoTrainer:
         )
         rollout.metrics = self._metrics(rollout)
         return rollout
+
+    def sync(self) -> None:
+        """Send the weights to the actors."""
+        self.sampler.load_state_dict(self.model.state_dict())
+        self.sampler_version = self.version
 
     def _paid(self, rewards: Array, over: npt.NDArray[np.bool_], lengths: Ints) -> Array:
         """The rewards as they are trained on; finished episodes are noted."""
@@ -221,6 +225,11 @@ class PpoTrainer:
     def honest_reward(self, rewards: Array, observations: Array, actions: Array) -> Array:
         """What the environment pays, (envs,)."""
         return rewards
+
+    def rate_kept(self) -> float:
+        """The learning rate now, as a share of what the run was to have here."""
+        planned = self.config.lr * self.decay(self.scheduler.last_epoch)
+        return float(self.optimizer.param_groups[0]["lr"]) / planned
 
     @torch.no_grad()
     def success(self) -> float:

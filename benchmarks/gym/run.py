@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.gym.cases import Case
+from benchmarks.gym.cases import PRESETS, Case
 from benchmarks.gym.faults import FAULTS
 from benchmarks.gym.grpo import GrpoTrainer
+from benchmarks.gym.guarding import guard_of
 from benchmarks.gym.ppo import PpoTrainer
 from rlwatch import Verdict, Watch
+from rlwatch.adapters.pytorch import Guard
 
 EVALUATE_EVERY = 10
 """Steps between two measurements of true success, which are logged as `gold_score`."""
@@ -45,6 +47,11 @@ class Result:
     """Steps at which the guard withheld the update or went back."""
     restored: list[list[int]] = field(default_factory=list)
     """Rollbacks: at which step, and to the weights of which step."""
+    notes: list[list[Any]] = field(default_factory=list)
+    """What the watchdog did, by step, in its own words."""
+    learned: float | None = None
+    """Updates that the final policy is made of, each weighted by its learning rate over the one that the run was to
+    have there, at most 1; None: all."""
     step_ms: float = 0.0
     watch_ms: float = 0.0
     """Medians a row: the whole step, and the watchdog's part of it."""
@@ -59,6 +66,8 @@ class Tape:
         self.step_times: list[float] = []
         self.watch_times: list[float] = []
         self._weights: torch.Tensor | None = None
+        self._learned = 0.0
+        self._learned_by: dict[int, float] = {}
         self._evaluated = -EVALUATE_EVERY
         self._clock = time.perf_counter()
 
@@ -75,6 +84,7 @@ class Tape:
             row["gold_score"] = self.trainer.success()
             self.result.gold.append([step, round(row["gold_score"], 4)])
         self.rows.append({"step": step, **row})
+        self._learned_by[step] = self._learned
         return row
 
     def judged(self, verdict: Verdict, watched: float) -> None:
@@ -87,9 +97,20 @@ class Tape:
             kept = {"step": alert.step, "detector": alert.detector, "severity": alert.severity.value}
             self.result.alerts.append({**kept, "message": alert.message})
 
-    def forget_weights(self) -> None:
-        """The next change of the weights is not an update."""
+    def updates(self) -> None:
+        """The update comes next."""
+        self._learned += min(1.0, self.trainer.rate_kept())
+        self.result.learned = round(self._learned, 2)
+
+    def withheld(self, step: int, guard: Guard | None) -> None:
+        """The update was withheld, or the run taken back; the next change of the weights is not an update."""
+        self.result.withheld.append(step)
         self._weights = None
+        done = guard.rollback.history.done if guard is not None and guard.rollback is not None else []
+        if len(done) > len(self.result.restored):
+            self.result.restored.append([step, done[-1].to_step])
+            self._learned = self._learned_by.get(done[-1].to_step, 0.0)
+            self.trainer.sync()
 
 
 def play(case: Case) -> tuple[Result, list[dict[str, Any]]]:
@@ -99,8 +120,7 @@ def play(case: Case) -> tuple[Result, list[dict[str, Any]]]:
     result = Result(case.key, asdict(case), asdict(config), case.onset, config.steps)
     trainer = _trainer(case, config)
     tape = Tape(trainer, result)
-    preset = "grpo" if case.trainer == "grpo" else "classic"
-    with Watch(preset, **settings_of(case)) as watch:
+    with Watch(PRESETS[case.trainer], **settings_of(case)) as watch:
         try:
             _loop(trainer, watch, case, tape)
         except RuntimeError as error:  # sampling from NaN probabilities: what the weights did to the unwatched run
@@ -112,8 +132,7 @@ def play(case: Case) -> tuple[Result, list[dict[str, Any]]]:
 
 
 def _loop(trainer: Trainer, watch: Watch, case: Case, tape: Tape) -> None:
-    guarded = case.mode != "none"
-    guard = watch.guard(trainer.model, trainer.optimizer, trainer.scheduler) if guarded else None
+    guard = guard_of(watch, trainer, case.mode)
     result = tape.result
     for first in _breaking(trainer, case):
         for i, row in enumerate(trainer.steps(first)):
@@ -123,13 +142,15 @@ def _loop(trainer: Trainer, watch: Watch, case: Case, tape: Tape) -> None:
             verdict = watch.log(row, step=step)
             withheld = guard is not None and guard.step(verdict)
             tape.judged(verdict, time.perf_counter() - start)
+            if verdict.note:
+                result.notes.append([step, verdict.note])
             if withheld:
-                result.withheld.append(step)
-                tape.forget_weights()
+                tape.withheld(step, guard)
                 break
-            if guarded and verdict.halt:
+            if guard is not None and verdict.halt:
                 result.halted = step
                 return
+            tape.updates()
 
 
 def _breaking(trainer: Trainer, case: Case) -> Iterator[int]:
@@ -168,6 +189,7 @@ def settings_of(case: Case) -> dict[str, Any]:
     return {
         "on_critical": "continue" if looks_on else case.mode,
         "on_nonfinite": "continue" if looks_on else "skip",
+        "catalogue": "full",
         "record": False,
         "console": False,
     }

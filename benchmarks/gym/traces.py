@@ -5,7 +5,11 @@ One JSON document a run, in columns: `{"label", "key", "trainer", "strength", "s
 was not logged is null, a value that is not finite is a string, numbers are rounded to four digits. A data set is a file
 of such documents, one a line, compressed with xz.
 
+The committed data set is `recorded/` (`load()` without a path): unwatched runs of every fault, with the step at which
+it began, their twins without it, and healthy runs of many configs. What the detectors say to it is `detected.py`'s.
+
 >>> for trace in load():
+...     watch = Watch(trace.preset, catalogue="full", record=False, console=False)
 ...     for row in trace.rows():
 ...         watch.log(row)
 """
@@ -22,9 +26,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.gym.cases import PRESETS
 from benchmarks.gym.run import Result
 
-DATA = Path(__file__).parent / "traces"
+DATA = Path(__file__).parent / "recorded"
 DIGITS = 4
 SAMPLES = ("rewards", "response_lengths")
 """Arrays kept a row; the others are kept as their mean, deviation and extremes."""
@@ -38,7 +43,17 @@ _LEFT_OUT = {"group_ids", "completions", "prompts", "reward_components", *_SPREA
 
 @dataclass(frozen=True)
 class Trace:
-    """A recorded run. `label` is the fault's name or `healthy`; `onset` is the step of its first row, -1 without."""
+    """A recorded run.
+
+    Attributes:
+        label: the fault's name, or `healthy`.
+        onset: the step of the fault's first row, -1 without.
+        seed: the run's.
+        info: the head of the document: `key` (unique), `trainer` (`grpo`, `ppo`), `strength`, `config`, `end` (true
+            success of the final policy, 0 to 1), `crashed` (what ended it, "" for nothing).
+        columns: signal -> a value a row, None where it was not logged.
+        samples: `rewards`, `response_lengths`, `completions` -> a list a row, or None.
+    """
 
     label: str
     onset: int
@@ -49,6 +64,21 @@ class Trace:
 
     def __len__(self) -> int:
         return len(self.columns["step"])
+
+    @property
+    def key(self) -> str:
+        """The run's name in the gym, unique in the data set."""
+        return str(self.info["key"])
+
+    @property
+    def fault(self) -> str:
+        """The key of the fault in `benchmarks.gym.faults.FAULTS`, "" for a healthy run."""
+        return "" if self.onset < 0 else f"{self.info['trainer']}/{self.label}"
+
+    @property
+    def preset(self) -> str:
+        """The preset that a user of this trainer would name."""
+        return PRESETS[self.info["trainer"]]
 
     @property
     def onset_row(self) -> int:

@@ -137,6 +137,7 @@ class Proposal:
         row: the last row it has judged.
         rows: of the snapshots that it holds to be healthy, newest first.
         position: where in the data it is.
+        others: the detectors whose trouble is open as well.
     """
 
     asks: bool
@@ -144,6 +145,7 @@ class Proposal:
     row: int
     rows: list[int] = field(default_factory=list)
     position: Any = None
+    others: list[str] = field(default_factory=list)
 
 
 def agree(mine: Proposal, council: Council) -> Proposal:
@@ -151,7 +153,8 @@ def agree(mine: Proposal, council: Council) -> Proposal:
     everybody = council.gather(mine)
     lead = next((one for one in everybody if one.asks), mine)
     common = set(lead.rows).intersection(*(one.rows for one in everybody))
-    return Proposal(True, lead.detector, lead.row, [row for row in lead.rows if row in common], lead.position)
+    rows = [row for row in lead.rows if row in common]
+    return Proposal(True, lead.detector, lead.row, rows, lead.position, lead.others)
 
 
 def _between_hosts() -> Any:

@@ -123,6 +123,10 @@ class Health:
     def _covering(self, row: int) -> list[Trace]:
         return [trace for trace in (*self._ended, *self._open) if trace.covers(row)]
 
+    def open(self) -> list[str]:
+        """The detectors whose trouble lasts, by when it began."""
+        return list(dict.fromkeys(trace.detector for trace in sorted(self._open, key=lambda trace: trace.told)))
+
     def lag_of(self, detector: str) -> int:
         """The rows by which a detector may speak late."""
         known = self._detectors.get(detector)

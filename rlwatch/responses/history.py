@@ -24,9 +24,11 @@ class Rolled:
     Attributes:
         detector, step, row, position: what failed, when, and where in the data.
         to_step, to_row: the state that was put back.
-        strength: the how manieth because of this detector.
+        strength: the how manieth of the run.
         quick: it was the failure of the rollback before, again at once.
         remedies: what was changed, in words.
+        others: the detectors whose trouble was open as well.
+        risen: the schedule's factor at which it failed, as a multiple of the highest before.
     """
 
     detector: str
@@ -38,6 +40,8 @@ class Rolled:
     strength: int
     quick: bool
     remedies: list[str] = field(default_factory=list)
+    others: Sequence[str] = ()
+    risen: float = 1.0
 
 
 class History:
@@ -51,9 +55,10 @@ class History:
         self.budget = budget
         self.done: list[Rolled] = []
 
-    def strength(self, detector: str) -> int:
-        """The how manieth rollback because of this detector the next one is."""
-        return 1 + sum(rolled.detector == detector for rolled in self.done)
+    @property
+    def strength(self) -> int:
+        """The how manieth rollback the next one is: a failure that comes back is often told by another detector."""
+        return 1 + len(self.done)
 
     def refusal(self, failure: Proposal) -> str:
         """Why going back once more is not the answer; "" when it may be."""
@@ -101,6 +106,16 @@ class History:
             for snapshot in healthy:
                 snapshot.doubted |= snapshot.row >= last.to_row
         return next((snapshot for snapshot in healthy if not snapshot.doubted), healthy[-1])
+
+    @staticmethod
+    def risen(factor: float | None, before: Sequence[Snapshot]) -> float:
+        """The schedule's factor as a multiple of the highest of the states before; 1 if lower, or not known.
+
+        Not of the state that is put back: that one may be from a warm-up. The same on every rank: what is held healthy
+        is not.
+        """
+        highest = max((snapshot.factor or 0.0 for snapshot in before), default=0.0)
+        return max(1.0, factor / highest) if factor and highest else 1.0
 
     def _tried(self) -> str:
         tries = [f"{', '.join(rolled.remedies)} (step {rolled.step})" for rolled in self.done]

@@ -15,6 +15,9 @@ KNOBS = {
     "clip_range": "PPO's clip range",
     "epochs": "passes over a batch of rollouts",
     "entropy_coef": "coefficient of the entropy bonus",
+    "value_coef": "weight of the critic's loss beside the policy's",
+    "sync_every": "updates from one copy of the weights to the sampler to the next",
+    "temperature": "of sampling",
 }
 """The knobs that the standard remedies know."""
 
@@ -75,6 +78,9 @@ class Levers:
 
     Raises:
         ValueError: a knob's specification is wrong.
+
+    Attributes:
+        first: every knob's value when the run began.
     """
 
     def __init__(
@@ -83,6 +89,7 @@ class Levers:
         self.optimizers = list(optimizers)
         self.schedulers = list(schedulers)
         self.knobs = {name: knob(name, spec) for name, spec in (knobs or {}).items()}
+        self.first = self.values()
 
     def __contains__(self, name: str) -> bool:
         return name in self.knobs
@@ -125,6 +132,19 @@ class Levers:
         """The first group's learning rate where it is a plain number, which can be read at any time."""
         rates = [group["lr"] for optimizer in self.optimizers for group in optimizer.param_groups]
         return rates[0] if rates and isinstance(rates[0], float) else None
+
+    @property
+    def schedule_factor(self) -> float | None:
+        """What the schedule makes of its base rate at present; None without a schedule that has one, or a plain rate.
+
+        Remedies scale both, so that it stays what it is.
+        """
+        rate = self.plain_rate
+        for scheduler in _all_schedulers(self.schedulers):
+            base = vars(scheduler).get("base_lrs")
+            if rate is not None and base and isinstance(base[0], float) and base[0] > 0.0:
+                return rate / base[0]
+        return None
 
     def scale_learning_rates(self, factor: float) -> None:
         """Multiply every learning rate, now and in all the schedulers' future.

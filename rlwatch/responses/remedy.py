@@ -1,15 +1,17 @@
 """Remedies: what is changed after going back, so that the failure does not come again.
 
 Going back alone replays the same failure. For each detector the table below gives the first fixes of its playbook
-page that can be done to a live run, in the page's order. The first time a detector leads to a rollback, the first
-that is applicable is done; the second time that one again (they add up) and the next one too; and so on.
+page that can be done to a live run, in the page's order. At a run's first rollback the first that is applicable is
+done; at the second that one again (they add up) and the next one too; and so on, whichever detector speaks: a failure
+that comes back is often told by another one. What else is open at that moment gets the first of its own fixes too:
+the detector that asks to go back tells how bad it is, and seldom what broke first.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +28,9 @@ class Context:
         alerts: of the step; empty where a streak of non-finite steps led to it.
         step: where the failure was seen.
         to_step: the step whose state was put back.
-        strength: the how manieth rollback because of this detector it is, from 1.
+        strength: the how manieth rollback of the run it is, from 1.
+        others: the detectors whose trouble was open as well.
+        risen: what the schedule had made of the base rate when it failed, as a multiple of the highest before.
         levers: optimizers, schedulers and knobs.
         again: an earlier remedy is repeated, because the state put back is older than it.
         rewind_random: set it to False to let the random numbers go on from here instead of repeating those that
@@ -39,6 +43,8 @@ class Context:
     levers: Levers
     strength: int = 1
     alerts: Sequence[Alert] = field(default_factory=tuple)
+    others: Sequence[str] = field(default_factory=tuple)
+    risen: float = 1.0
     again: bool = False
     rewind_random: bool = True
 
@@ -48,17 +54,29 @@ Remedy = Callable[[Context], str | None]
 
 
 def lower_learning_rate(context: Context) -> str | None:
-    """Learning rate x0.2: playbook, "lower the learning rate 5x" (entropy collapse, KL, "when in doubt")."""
+    """Learning rate x0.2: playbook, "lower the learning rate 5x" (entropy collapse, KL, "when in doubt").
+
+    Where the schedule had risen by more than that above all before (a jump in it), the rate is cut by as much: the
+    schedule goes back as well and will rise again, then no higher than before.
+    """
     before = context.levers.learning_rate
     if not before:
         return None
-    context.levers.scale_learning_rates(0.2)
-    return _said("learning rate", before, before * 0.2)
+    factor = min(0.2, 1.0 / context.risen) if context.risen > 0.0 else 0.2
+    context.levers.scale_learning_rates(factor)
+    return _said("learning rate", before, before * factor)
 
 
 def raise_kl(context: Context) -> str | None:
-    """KL coefficient x2. At 0 there is nothing to double, and often no reference model either: not applicable."""
-    return _times(context.levers, "kl_coef", 2.0, "KL coefficient")
+    """KL coefficient x2; one that was switched off since the run began comes back at what it was.
+
+    One that was 0 from the beginning has nothing to double, and often no reference model either: not applicable.
+    """
+    levers = context.levers
+    if "kl_coef" in levers and not levers["kl_coef"] and levers.first.get("kl_coef"):
+        levers["kl_coef"] = levers.first["kl_coef"]
+        return _said("KL coefficient", 0.0, levers["kl_coef"])
+    return _times(levers, "kl_coef", 2.0, "KL coefficient")
 
 
 def clip_gradients(context: Context) -> str | None:
@@ -110,6 +128,31 @@ def lower_entropy_bonus(context: Context) -> str | None:
     return _times(context.levers, "entropy_coef", 0.2, "entropy bonus")
 
 
+def lower_value_weight(context: Context) -> str | None:
+    """Weight of the critic's loss x0.2: where both share a norm or a body it starves the policy (update_imbalance)."""
+    return _times(context.levers, "value_coef", 0.2, "value loss weight")
+
+
+def sync_more_often(context: Context) -> str | None:
+    """The weights to the sampler at every update (playbook: staleness, fix 3; rollout_mismatch, fix 2)."""
+    levers = context.levers
+    if "sync_every" not in levers or levers["sync_every"] <= 1:
+        return None
+    before = levers["sync_every"]
+    levers["sync_every"] = 1
+    return _said("updates from sync to sync", before, 1)
+
+
+def sample_plainly(context: Context) -> str | None:
+    """Sampling at temperature 1 (playbook: rollout_mismatch, fix 6; entropy_explosion, fix 6)."""
+    levers = context.levers
+    if "temperature" not in levers or levers["temperature"] == 1.0:
+        return None
+    before = levers["temperature"]
+    levers["temperature"] = 1.0
+    return _said("sampling temperature", before, 1.0)
+
+
 def skip_data(context: Context) -> str | None:
     """Random numbers are not rewound: what is drawn with them after going back is not what led into the failure."""
     context.rewind_random = False
@@ -123,11 +166,11 @@ REMEDIES: dict[str, tuple[Remedy, ...]] = {
     "kl_explosion": (raise_kl, lower_learning_rate, smaller_updates, clip_gradients, skip_data),
     "kl_controller": (lower_learning_rate, raise_kl, smaller_updates),
     "clip_fraction": (lower_learning_rate, smaller_updates),
-    "update_imbalance": (lower_learning_rate, smaller_updates),
+    "update_imbalance": (lower_value_weight, lower_learning_rate, smaller_updates),
     "gradient_spike": (clip_gradients, lower_learning_rate, skip_data),
     "loss_nonfinite": (clip_gradients, lower_learning_rate, skip_data),
     "advantage_spike": (lower_learning_rate, clip_rewards, clip_gradients, skip_data),
-    "value_failure": (lower_learning_rate, clip_rewards, clip_gradients),
+    "value_failure": (lower_learning_rate, lower_value_weight, clip_rewards, clip_gradients),
     # Not the learning rate first: a slower policy reaches the same exploit.
     "reward_variance_explosion": (clip_rewards, raise_kl, skip_data, lower_learning_rate),
     "reward_bimodality": (clip_rewards, raise_kl, skip_data, lower_learning_rate),
@@ -136,14 +179,18 @@ REMEDIES: dict[str, tuple[Remedy, ...]] = {
     "proxy_divergence": (raise_kl, clip_rewards, lower_learning_rate),
     "length_exploitation": (raise_kl, clip_rewards, lower_learning_rate),
     "side_metrics": (raise_kl, clip_rewards, lower_learning_rate),
-    "rollout_mismatch": (lower_learning_rate, smaller_updates),
-    "staleness": (lower_learning_rate, smaller_updates),
+    "rollout_mismatch": (sync_more_often, sample_plainly, lower_learning_rate, smaller_updates),
+    "staleness": (sync_more_often, lower_learning_rate, smaller_updates),
     # What going back cannot cure: the cause is outside of the weights.
     "frozen_weights": (),
     "reward_degenerate": (),
     "throughput": (),
 }
 """Detector -> its page's fixes that can be done to a live run, first one first. `()`: going back cures nothing."""
+
+AT_ONCE = {"kl_explosion": 2}
+"""How many of the first ones count as one, where it is not one: a KL that is critical has left by 4.5 sigma, and a
+doubled coefficient alone did not hold such a run (benchmarks/gym, learning rate x100)."""
 
 DEFAULT: tuple[Remedy, ...] = (lower_learning_rate, raise_kl, skip_data)
 """For any other detector: "when in doubt cut the learning rate 5x from a checkpoint" (playbook: index)."""
@@ -174,17 +221,37 @@ class Pharmacy:
 
     def apply(self, context: Context) -> list[str]:
         """Do what is due at this strength; what was done, in words, [] when nothing was applicable."""
-        said: list[str] = []
-        for group in (self._mine(context.detector), REMEDIES.get(context.detector, DEFAULT)):
-            for remedy in group:
-                if len(said) < context.strength and (done := remedy(context)):
-                    said.append(done)
-            if said:
-                break
-        return said
+        said: dict[Remedy, str] = {}
+        mine = self._mine(context.detector)
+        self._take([[remedy] for remedy in mine], context, context.strength, said)
+        if said:
+            return list(said.values())
+        self._take(_units(context.detector, DEFAULT), context, context.strength, said)
+        for other in context.others if said else ():
+            self._take(_units(other, ()), context, 1, said)
+        return list(said.values())
+
+    @staticmethod
+    def _take(units: Iterable[Sequence[Remedy]], context: Context, most: int, said: dict[Remedy, str]) -> None:
+        """Apply the first `most` that can be; those that were applied already count."""
+        taken = 0
+        for unit in units:
+            if taken == most:
+                return
+            for remedy in unit:
+                if remedy not in said and (done := remedy(context)):
+                    said[remedy] = done
+            taken += any(remedy in said for remedy in unit)
 
     def _mine(self, detector: str) -> tuple[Remedy, ...]:
         return self._own.get(detector, self._for_all)
+
+
+def _units(detector: str, default: Sequence[Remedy]) -> list[Sequence[Remedy]]:
+    """The table's remedies for a detector; those that are done at once are one unit."""
+    table = REMEDIES.get(detector, default)
+    together = AT_ONCE.get(detector, 1)
+    return [table[:together], *([remedy] for remedy in table[together:])]
 
 
 def _as_remedies(given: Any) -> tuple[Remedy, ...]:

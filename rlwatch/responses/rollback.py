@@ -111,7 +111,7 @@ class Rollback:
             Whether there was room.
         """
         before = self.snapshots.too_big
-        taken = self.snapshots.take(row, step, applied=len(self.history.done))
+        taken = self.snapshots.take(row, step, applied=len(self.history.done), factor=self.levers.schedule_factor)
         if not self._hooked:
             self.snapshots.settle()
         if not before:
@@ -148,7 +148,8 @@ class Rollback:
         criticals = [alert.detector for alert in verdict.alerts if alert.critical]
         rows = [snapshot.row for snapshot in self.snapshots.healthy()]
         detector = criticals[0] if criticals else NONFINITE
-        return Proposal(bool(criticals or verdict.poisoned), detector, self.watch.health.row, rows, position)
+        others = [name for name in self.watch.health.open() if name != detector]
+        return Proposal(bool(criticals or verdict.poisoned), detector, self.watch.health.row, rows, position, others)
 
     def _refusal(self, agreed: Proposal) -> str:
         """Why going back is not the answer; "" when it is."""
@@ -166,19 +167,21 @@ class Rollback:
         step: int | str = "?"
         try:
             healthy = [snapshot for snapshot in self.snapshots.healthy() if snapshot.row in agreed.rows]
-            target = self.history.choose(healthy, agreed, self.watch.health.lag_of(agreed.detector))
+            lag = self.watch.health.lag_of(agreed.detector)
+            target = self.history.choose(healthy, agreed, lag)
             step = target.step
-            if self._go_back(target, verdict, agreed):
+            before = [snapshot for snapshot in self.snapshots.kept if snapshot.row <= agreed.row - lag]
+            if self._go_back(target, verdict, agreed, self.history.risen(self.levers.schedule_factor, before)):
                 return target, ""
             return None, f"no remedy for {agreed.detector} can be applied here, and without one it comes back"
         except Exception as error:  # noqa: BLE001 - whatever it was, the run must not go on half restored
             return None, f"going back to step {step} failed ({type(error).__name__}: {error})"
 
-    def _go_back(self, target: Snapshot, verdict: Verdict, agreed: Proposal) -> list[str]:
+    def _go_back(self, target: Snapshot, verdict: Verdict, agreed: Proposal, risen: float) -> list[str]:
         """Put the state back and change something; what was changed, in words."""
-        detector = agreed.detector
-        strength, quick = self.history.strength(detector), self.history.quick(agreed)
-        context = Context(detector, verdict.step, target.step, self.levers, strength, alerts=verdict.alerts)
+        detector, strength, quick = agreed.detector, self.history.strength, self.history.quick(agreed)
+        about: dict[str, Any] = {"others": agreed.others, "risen": risen}
+        context = Context(detector, verdict.step, target.step, self.levers, strength, verdict.alerts, **about)
         self.snapshots.restore(target, leave=[RNG])
         for earlier in self.history.done[target.applied :]:
             self._apply_again(earlier)
@@ -198,14 +201,25 @@ class Rollback:
                 strength=strength,
                 quick=quick,
                 remedies=remedies,
+                **about,
             )
         )
         return remedies
 
     def _apply_again(self, earlier: Rolled) -> None:
         """The state put back is older than this remedy, and has undone it."""
-        context = Context(earlier.detector, earlier.step, earlier.to_step, self.levers, earlier.strength, again=True)
-        self._pharmacy.apply(context)
+        self._pharmacy.apply(
+            Context(
+                earlier.detector,
+                earlier.step,
+                earlier.to_step,
+                self.levers,
+                earlier.strength,
+                others=earlier.others,
+                risen=earlier.risen,
+                again=True,
+            )
+        )
 
     def check_rate(self) -> None:
         """After going back, at the next step: whether the loop has set its learning rate back by itself."""

@@ -40,16 +40,18 @@ class Snapshot:
         pristine: taken before the first update that we saw: healthy without proof.
         doubted: the run failed again soon after it went back to this one.
         applied: remedies applied up to then.
+        factor: the schedule's then, if it is known.
         share: of the memory that snapshots may take, on the rank that has least.
     """
 
-    __slots__ = ("applied", "buffers", "doubted", "pristine", "row", "share", "step", "trees")
+    __slots__ = ("applied", "buffers", "doubted", "factor", "pristine", "row", "share", "step", "trees")
 
     def __init__(self, row: int, step: int, buffers: HostBuffers, trees: dict[str, Any]) -> None:
         self.row, self.step = row, step
         self.buffers, self.trees = buffers, trees
         self.pristine = self.doubted = False
         self.applied = 0
+        self.factor: float | None = None
         self.share = 0.0
 
 
@@ -126,7 +128,7 @@ class Snapshots:
 
     # Taking
 
-    def take(self, row: int, step: int, *, applied: int = 0) -> Snapshot | None:
+    def take(self, row: int, step: int, *, applied: int = 0, factor: float | None = None) -> Snapshot | None:
         """Copy the state as it is now; None when there is no room for it now, or no way to copy it. Every rank comes.
 
         Nothing waits for an accelerator. Call `settle` before anything but the optimizer changes what was copied.
@@ -154,6 +156,7 @@ class Snapshots:
         snapshot = Snapshot(row, step, self._free.pop() if self._free else HostBuffers(), trees)
         self._copier.copy(items, snapshot.buffers)
         snapshot.pristine, snapshot.applied, snapshot.share = not self.taken, applied, share
+        snapshot.factor = factor
         self.kept.append(snapshot)
         self.taken += 1
         cost = time.perf_counter() - begun

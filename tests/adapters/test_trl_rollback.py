@@ -116,7 +116,7 @@ def test_a_learning_rate_far_too_high_is_cured(tmp_path: Path) -> None:
     assert sum(lost[-10:]) / 10 < 0.1 * before
     assert sum(healed[-10:]) / 10 > 0.85 * before
     told = event(watch)
-    assert told["detector"] == "entropy_collapse"
+    assert told["detector"] in {"entropy_collapse", "reward_collapse"}  # at the same step
     assert told["to_step"] <= 60 < told["step"] < 75
     assert trainer.state.global_step == 150
     assert finite(trainer)
@@ -165,7 +165,7 @@ def test_rollouts_of_the_given_up_policy_are_dropped(changes: dict[str, Any], tm
 
 
 def test_remedies_turn_the_live_trainer(tmp_path: Path) -> None:
-    """beta, then the learning rate and the clip range and iterations: each is read by the next step."""
+    """beta and the learning rate, then the clip range and iterations too: each is read by the next step."""
     told = {13: "kl_explosion", 30: "kl_explosion", 45: "kl_explosion"}
     trainer, watch, journal = told_run(
         grpo,
@@ -182,7 +182,7 @@ def test_remedies_turn_the_live_trainer(tmp_path: Path) -> None:
     assert len(messages) == 3, messages
     assert trainer.beta == pytest.approx(0.8)
     assert journal.rates[48] < 0.05 * journal.rates[1]
-    assert (trainer.epsilon_low, trainer.epsilon_high) == (pytest.approx(0.1), pytest.approx(0.14))
+    assert (trainer.epsilon_low, trainer.epsilon_high) == (pytest.approx(0.05), pytest.approx(0.07))
     assert trainer.num_iterations == 1
     assert finite(trainer)
 

@@ -15,6 +15,19 @@ from benchmarks.gym.grpo import GrpoConfig
 from benchmarks.gym.outcome import Outcome
 from benchmarks.gym.report import report
 from benchmarks.gym.run import Result, play
+from rlwatch.detectors.base import Detector, Finding, Link, critical
+from rlwatch.observation import Observation
+
+
+class TooFast(Detector):
+    """A user's own: the learning rate itself."""
+
+    id, link, needs, lag = "too_fast", Link.POLICY, ("learning_rate",), 1
+
+    def check(self, obs: Observation) -> Finding | None:
+        """Above any sound one."""
+        rate = obs.signals["learning_rate"]
+        return critical(f"learning rate = {rate:.3g}") if rate > 0.01 else None
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +58,33 @@ def test_an_unwatched_overflow_ends_the_run_and_a_watched_one_does_not() -> None
     assert not held.crashed
     assert held.halted == held.onset == held.alerts[0]["step"]
     assert held.alerts[0]["detector"] == "loss_nonfinite"
+
+
+def test_a_rate_that_jumped_is_taken_back_and_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights of the beginning come back, the jump does not, and the data goes on."""
+    settings = run.settings_of
+    monkeypatch.setattr(run, "settings_of", lambda case: {**settings(case), "detectors": [TooFast]})
+    result, rows = play(Case("grpo", 0, "grpo/lr_too_high", 100.0, "rollback"))
+    assert len(result.restored) == 1
+    assert result.halted is None
+    assert result.finite
+    at, to = result.restored[0]
+    assert at == result.onset
+    assert to == 0
+    assert [row["step"] for row in rows] == list(range(30))
+    assert rows[-1]["learning_rate"] < rows[at]["learning_rate"] / 10
+    assert result.learned < result.onset
+    assert "went back from step" in result.notes[0][1]
+    assert Outcome(result, play(Case("grpo", 0, "grpo/lr_too_high", 100.0, twin=True))[0]).wasted == at
+
+
+def test_an_overflow_costs_its_updates_and_no_rollback() -> None:
+    """Three updates are withheld and all goes on."""
+    result, rows = play(Case("grpo", 0, "grpo/nan_overflow", 10.0, "rollback"))
+    assert (result.withheld, result.restored) == ([result.onset + i for i in range(3)], [])
+    assert result.finite
+    assert len(rows) == 30
+    assert result.learned == pytest.approx(result.steps - 3, abs=1)
 
 
 def test_a_run_and_its_twin_are_the_same_until_the_onset() -> None:
@@ -148,6 +188,18 @@ def test_outcomes_by_hand() -> None:
     assert not halted.healthy
     assert halted.wasted == 5
     assert json.loads(json.dumps(halted.result.alerts)) == alerts
+
+
+def test_a_rollback_is_held_against_what_its_updates_can_have_learnt() -> None:
+    """Half the updates of the twin: half of what it gained; what was taken back twice is wasted once."""
+    base = {"case": {"fault": "grpo/entropy_bonus"}, "config": {}, "steps": 100}
+    twin = Result(key="t", onset=-1, end=1.0, gold=[[0, 0.0], [50, 0.5]], **base)
+    back = {"restored": [[30, 10], [50, 20]], "withheld": [30, 50]}
+    result = Result(key="r", onset=20, end=0.5, learned=50.0, **back, **base)
+    assert Outcome(result, twin).twin_as_learned == 0.5
+    assert Outcome(result, twin).healthy
+    assert Outcome(result, twin).wasted == 40
+    assert not Outcome(Result(key="r", onset=20, end=0.5, **base), twin).healthy
 
 
 def test_trl_is_broken_and_watched_through_its_own_seams() -> None:

@@ -20,10 +20,13 @@ from rlwatch.responses.remedy import (
     clip_rewards,
     lower_entropy_bonus,
     lower_learning_rate,
+    lower_value_weight,
     raise_entropy_bonus,
     raise_kl,
+    sample_plainly,
     skip_data,
     smaller_updates,
+    sync_more_often,
 )
 
 
@@ -57,6 +60,11 @@ def context(detector: str = "kl_explosion", strength: int = 1, lr: float = 0.01,
         (raise_entropy_bonus, {"entropy_coef": 0}, {"entropy_coef": 0.005}, "entropy bonus 0 -> 0.005"),
         (lower_entropy_bonus, {"entropy_coef": 0.5}, {"entropy_coef": 0.1}, "entropy bonus 0.5 -> 0.1"),
         (lower_entropy_bonus, {"entropy_coef": 0}, {"entropy_coef": 0}, None),
+        (lower_value_weight, {"value_coef": 0.5}, {"value_coef": 0.1}, "value loss weight 0.5 -> 0.1"),
+        (sync_more_often, {"sync_every": 100}, {"sync_every": 1}, "updates from sync to sync 100 -> 1"),
+        (sync_more_often, {"sync_every": 1}, {"sync_every": 1}, None),
+        (sample_plainly, {"temperature": 5.0}, {"temperature": 1.0}, "sampling temperature 5 -> 1"),
+        (sample_plainly, {}, {}, None),
     ],
 )  # fmt: skip
 def test_a_knob_is_turned(remedy: Any, values: dict[str, Any], after: dict[str, Any], words: str | None) -> None:
@@ -85,18 +93,51 @@ def test_other_data_means_other_random_numbers() -> None:
 def test_the_first_applicable_remedy_comes_first() -> None:
     """As on the page; without its knob, the next one."""
     pharmacy = Pharmacy()
-    assert pharmacy.apply(context(kl_coef=0.1)) == ["KL coefficient 0.1 -> 0.2"]
-    assert pharmacy.apply(context()) == ["learning rate 0.01 -> 0.002"]
+    assert pharmacy.apply(context("proxy_divergence", kl_coef=0.1)) == ["KL coefficient 0.1 -> 0.2"]
+    assert pharmacy.apply(context("proxy_divergence")) == ["learning rate 0.01 -> 0.002"]
     assert pharmacy.apply(context("entropy_collapse", kl_coef=0.1)) == ["learning rate 0.01 -> 0.002"]
     assert pharmacy.apply(context("never heard of")) == ["learning rate 0.01 -> 0.002"]
 
 
 def test_it_grows() -> None:
     """The second time the first one again and the next one too."""
-    where = context(strength=2, kl_coef=0.1)
+    where = context("proxy_divergence", strength=2, kl_coef=0.1)
     assert Pharmacy().apply(where) == ["KL coefficient 0.1 -> 0.2", "learning rate 0.01 -> 0.002"]
-    where = context(strength=3, kl_coef=0.1, clip_range=0.2)
+    where = context("proxy_divergence", strength=3, kl_coef=0.1, reward_clip=9.0)
     assert len(Pharmacy().apply(where)) == 3
+
+
+def test_a_critical_kl_gets_two_at_once() -> None:
+    """The coefficient alone does not hold it."""
+    where = context(kl_coef=0.1, clip_range=0.2)
+    assert Pharmacy().apply(where) == ["KL coefficient 0.1 -> 0.2", "learning rate 0.01 -> 0.002"]
+
+
+def test_what_else_is_open_gets_its_first_remedy() -> None:
+    """Once each, after those of the detector that asks; not where the user has a remedy of his own."""
+    where = context("reward_collapse", entropy_coef=0.5, kl_coef=0.1, reward_clip=None)
+    where.others = ["entropy_explosion", "kl_explosion", "reward_variance_explosion", "entropy_collapse", "throughput"]
+    said = ["learning rate 0.01 -> 0.002", "entropy bonus 0.5 -> 0.1", "KL coefficient 0.1 -> 0.2"]
+    assert Pharmacy().apply(where) == [*said, "reward clipping none -> 2"]
+    where.others = ["entropy_explosion"]
+    assert Pharmacy(lambda context: "mine").apply(where) == ["mine"]
+
+
+def test_a_rate_that_jumped_is_cut_by_its_jump() -> None:
+    """The schedule will rise again, and then no higher than was healthy; a smaller rise changes nothing."""
+    where = context("reward_collapse", lr=1e-4)
+    where.risen = 100.0
+    assert Pharmacy().apply(where) == ["learning rate 0.0001 -> 1e-06"]
+    where.risen = 3.0
+    assert Pharmacy().apply(where) == ["learning rate 1e-06 -> 2e-07"]
+
+
+def test_a_penalty_that_was_switched_off_comes_back() -> None:
+    """At what it was when the run began, since zero cannot be doubled."""
+    where = context("proxy_divergence", kl_coef=0.4)
+    where.levers["kl_coef"] = 0.0
+    assert Pharmacy().apply(where) == ["KL coefficient 0 -> 0.4"]
+    assert Pharmacy().apply(where) == ["KL coefficient 0.4 -> 0.8"]
 
 
 def test_a_users_own_remedy_comes_first() -> None:
@@ -148,4 +189,4 @@ def test_the_first_remedy_is_on_the_detectors_page(detector: str) -> None:
 def test_the_knobs_of_the_remedies_are_documented() -> None:
     """Every name that a remedy looks for."""
     names = {"kl_coef", "lr", "max_grad_norm", "reward_clip", "clip_range", "epochs", "entropy_coef"}
-    assert names == set(KNOBS)
+    assert names | {"value_coef", "sync_every", "temperature"} == set(KNOBS)

@@ -53,7 +53,8 @@ def test_it_goes_back_and_finishes() -> None:
     assert [alert.step for alert in watch.alerts] == [62]
     (event,) = watch.events
     assert (event["event"], event["step"], event["to_step"], event["steps_lost"]) == ("rollback", 62, 30, 32)
-    assert event["remedies"] == ["KL coefficient 0.1 -> 0.2"]
+    assert event["remedies"][0] == "KL coefficient 0.1 -> 0.2"
+    assert event["remedies"][1].startswith("learning rate ")
 
 
 def test_the_verdict_says_what_was_done() -> None:
@@ -63,7 +64,8 @@ def test_the_verdict_says_what_was_done() -> None:
     assert guard.step(verdict) is True
     assert verdict.rollback
     assert verdict.note == (
-        "kl_explosion: went back from step 60 to the state of step 25; KL coefficient 0.1 -> 0.2; rollback 1 of 3"
+        "kl_explosion: went back from step 60 to the state of step 25; KL coefficient 0.1 -> 0.2; "
+        "learning rate 0.01 -> 0.002; rollback 1 of 3"
     )
 
 
@@ -90,7 +92,7 @@ def test_detectors_go_back_too_and_rest_for_a_moment() -> None:
 
 
 def test_a_second_failure_is_met_with_more() -> None:
-    """The KL coefficient again, and the learning rate; what the older state had undone is done again."""
+    """The KL coefficient and the rate again, and the next remedy; what the older state had undone is done again."""
     run, watch, guard = guarded()
     rate = run.optimizer.param_groups[0]["lr"]
     train(run, watch, guard, range(100), bad=[*range(50, 53), *range(64, 67)])
@@ -99,8 +101,9 @@ def test_a_second_failure_is_met_with_more() -> None:
     assert (first.strength, second.strength) == (1, 2)
     assert second.remedies[0] == "KL coefficient 0.2 -> 0.4"
     assert second.remedies[1].startswith("learning rate ")
+    assert second.remedies[2].startswith("gradient clipping ")
     assert run.config["beta"] == 0.4
-    assert run.scheduler.base_lrs == [pytest.approx(0.002)]
+    assert run.scheduler.base_lrs == [pytest.approx(0.0004)]
     assert rate < 0.01
 
 
@@ -214,7 +217,7 @@ def test_when_the_budget_is_used_up() -> None:
         assert guard.step(verdict_of(step=step))
         train(run, watch, guard, range(step + 1, step + 40))
     note = halts(guard, verdict_of(step=140))
-    assert note.startswith("kl_explosion: the budget of 2 rollbacks is used up; tried: KL coefficient 0.1 -> 0.2 (step")
+    assert note.startswith("kl_explosion: the budget of 2 rollbacks is used up; tried: KL coefficient 0.1 -> 0.2, ")
 
 
 def test_without_a_budget_it_halts_at_once() -> None:
@@ -388,7 +391,7 @@ def history_of(*rolled: tuple[str, int, int], budget: int = 3) -> History:
     for detector, row, to_row in rolled:
         quick = history.quick(failed(detector, row))
         history.done.append(
-            Rolled(detector, row, row, None, to_row, to_row, history.strength(detector), quick, ["something"])
+            Rolled(detector, row, row, None, to_row, to_row, history.strength, quick, ["something"])
         )
     return history
 

@@ -163,7 +163,7 @@ class GoingBack:
             )
             # The resumed run counts its rows from `to_row` on: so does what comes back at once.
             to_row = self.watch.rows - (self.watch.step - to_step)
-            strength = self.history.strength(agreed.detector)
+            strength = self.history.strength
             self.history.done.append(
                 Rolled(agreed.detector, verdict.step, to_row, None, to_step, to_row, strength, quick=False)
             )
@@ -220,7 +220,8 @@ class GoingBack:
     def _remedy(self, rolled: Rolled) -> None:
         """Apply the remedy of a rollback that the checkpoint does not know of."""
         new = not rolled.remedies
-        context = Context(rolled.detector, rolled.step, rolled.to_step, self.levers, rolled.strength, again=not new)
+        about: dict[str, Any] = {"others": rolled.others, "risen": rolled.risen, "again": not new}
+        context = Context(rolled.detector, rolled.step, rolled.to_step, self.levers, rolled.strength, **about)
         if self._rewards.would_flatten():
             self.levers.knobs.pop("reward_clip", None)
         remedies = self._pharmacy.apply(context)

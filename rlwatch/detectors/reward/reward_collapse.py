@@ -22,6 +22,10 @@ _CALM_NOISE = 0.25
 _YOUNG, _YOUNG_SHARE = 24, 0.67
 """Before this row a fall must go deeper and is not critical yet: neither the peak nor the noise is well known."""
 
+_HIGH, _MEAN_ROWS = 0.1, 20
+"""A fall began when the running mean, of so many rows, was last within this share of its peak: slow falls began far
+earlier than a detector's usual lag, and the state to go back to is from before."""
+
 _SURE = 1.25
 """Times the standard errors of a warning that make a critical, and that noisy rows take to warn."""
 
@@ -40,7 +44,7 @@ class RewardCollapse(Detector):
     core: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("reward_mean", "rewards")
     warmup: ClassVar[int] = 8
-    state: ClassVar[tuple[str, ...]] = ("_standing", "_lows", "_low_share")
+    state: ClassVar[tuple[str, ...]] = ("_standing", "_lows", "_low_share", "_since_high")
 
     class Settings(DetectorSettings):
         """Shares are of the distance from the floor (0, or the lowest level where rewards are negative) to the peak."""
@@ -54,6 +58,7 @@ class RewardCollapse(Detector):
         self._standing = Standing()
         self._lows = 0
         self._low_share = Recent(17)
+        self._since_high = 0
 
     def check(self, obs: Observation) -> Finding | None:
         """Judge the level of the last rows when this row is low itself."""
@@ -63,6 +68,7 @@ class RewardCollapse(Detector):
         standing = self._standing
         standing.push(x)
         height = standing.height
+        self._since_high = 0 if standing.mean >= standing.peak - _HIGH * height else self._since_high + 1
         low = x <= standing.peak - (1.0 - self.settings.warning_left) * height
         self._lows += low
         self._low_share.push((self._lows + 1) / (standing.rows + 2))
@@ -105,6 +111,7 @@ class RewardCollapse(Detector):
             "left": fall.left,
             "sigma": fall.sigmas,
             "lowest_before_peak": self._standing.low,
+            "rows_since_onset": round((self._since_high + _MEAN_ROWS) * self._rows / self._seen),
         }
         limits = self.settings
         sure = fall.rows >= 5 and fall.sigmas > _SURE * limits.sigma and self._standing.rows >= _YOUNG

@@ -1,6 +1,6 @@
 """Who sees which failure, and who cries wolf: rlwatch, other packages and fixed rules on the same labelled runs.
 
-    python benchmarks/detection.py                        # the gym's traces, in benchmarks/gym/traces
+    python benchmarks/detection.py                        # the gym's recorded runs (their reader needs torch)
     python benchmarks/detection.py --corpus DIR           # labelled runs of your own as well; README.md has the format
     python benchmarks/detection.py --no-peers --verbose
 
@@ -34,10 +34,9 @@ from detection_parts.runs import Run, complain, corpus, traces
 from detection_parts.score import Said, Score, score
 from detection_parts.tables import HEAD, by_project, details, markdown, put, row, terminal
 
-TRACES = HERE / "gym" / "traces"
 README = HERE.parent / "README.md"
 PAGE = HERE / "detection.md"
-FULL, CORE, FIXED = "rlwatch, all 22", "rlwatch, the eight", "fixed rules"
+FULL, CORE, FIXED = "rlwatch, all 22 (the default)", "rlwatch, the core eight", "fixed rules"
 
 
 @dataclass
@@ -54,7 +53,7 @@ def options(given: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, metavar="DIR", help="a folder with runs.csv and runs/*.jsonl.gz")
-    parser.add_argument("--traces", type=Path, metavar="PATH", help="default: the gym's, beside this file")
+    parser.add_argument("--traces", type=Path, metavar="PATH", help="recorded runs in place of the gym's own")
     parser.add_argument("--no-traces", action="store_true", help="only the corpus")
     parser.add_argument("--no-peers", action="store_true", help="leave the other packages out")
     folder = Path(tempfile.gettempdir()) / "rlwatch-bench-peers"
@@ -129,9 +128,10 @@ def main(given: list[str] | None = None) -> int:
             tables, found["leave one out"] = leave_one_out(runs)
             for mark, table in tables.items() if chosen.write else ():
                 put(PAGE, mark, table)
-    place = chosen.traces or TRACES
-    if not chosen.no_traces and place.exists():
-        found["gym"] = report("gym", list(traces(place)), chosen)
+    if not chosen.no_traces:
+        runs, harmless = traces(chosen.traces)
+        complain(f"gym: {harmless} runs whose fault did no harm are left out")
+        found["gym"] = report("gym", runs, chosen)
     if chosen.json:
         chosen.json.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     if not found:

@@ -6,14 +6,17 @@ import csv
 import gzip
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlwatch.guest import Guest
 from rlwatch.intake import Intake
 from rlwatch.offline.ingest import Log
+
+if TYPE_CHECKING:
+    from benchmarks.gym.traces import Trace
 
 WORDS = {
     "entropy_collapse": "entropy",
@@ -102,26 +105,47 @@ def _labelled(file: Path, label: dict[str, str], project: str) -> Run:
     )
 
 
-def traces(path: Path) -> Iterator[Run]:
-    """The gym's recorded runs. Which detectors name a fault is said in `gym/faults.py`."""
-    from benchmarks.gym.faults import FAULTS
-    from benchmarks.gym.traces import load
+def traces(path: Path | None = None) -> tuple[list[Run], int]:
+    """The gym's recorded runs, and how many more are left out because their fault did no harm.
 
-    for trace in load(path):
-        trainer = str(trace.info["trainer"])
-        failed = trace.label != "healthy"
+    Which detectors name a fault is said in `gym/faults.py`. Harm is the gym's own measure: the policy is not finite, or
+    ends with less than .85 of the true success of the same run without the fault.
+    """
+    from benchmarks.gym.faults import FAULTS
+    from benchmarks.gym.traces import DATA, load
+
+    found = list(load(path or DATA))
+    ends = {str(trace.info["key"]): float(trace.info["end"]) for trace in found}
+    runs = []
+    for trace in found:
+        trainer, failed = str(trace.info["trainer"]), trace.onset >= 0
+        if failed and not _harmed(trace, ends):
+            continue
         rows = [(int(row["step"]), row) for row in trace.rows()]
-        yield Run(
-            name=str(trace.info["key"]),
-            project=trainer,
-            failed=failed,
-            steps=[float(step) for step, _ in rows],
-            rows=rows,
-            words=FAULTS[f"{trainer}/{trace.label}"].names if failed else (),
-            onset=float(trace.onset),
-            algorithm="ppo" if trainer == "ppo" else "grpo",
-            fault=f"{trainer}/{trace.label}" if failed else "",
+        fault = f"{trainer}/{trace.label}" if failed else ""
+        runs.append(
+            Run(
+                name=str(trace.info["key"]),
+                project=trainer,
+                failed=failed,
+                steps=[float(step) for step, _ in rows],
+                rows=rows,
+                words=FAULTS[fault].names if failed else (),
+                onset=float(trace.onset),
+                algorithm="ppo" if trainer == "ppo" else "grpo",
+                fault=fault,
+            )
         )
+    return runs, len(found) - len(runs)
+
+
+def _harmed(trace: Trace, ends: Mapping[str, float]) -> bool:
+    from benchmarks.gym.cases import Case
+    from benchmarks.gym.outcome import HEALTHY
+
+    trainer, label, strength = (str(trace.info["trainer"]), trace.label, float(trace.info["strength"]))
+    twin = ends.get(Case(trainer, trace.seed, f"{trainer}/{label}", strength, twin=True).key)
+    return bool(trace.info["crashed"]) or twin is None or float(trace.info["end"]) < HEALTHY * twin
 
 
 def canonical(run: Run) -> list[dict[str, Any]]:

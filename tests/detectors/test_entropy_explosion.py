@@ -54,6 +54,27 @@ def test_a_rise_that_the_reward_pays_for_is_silent() -> None:
     assert alerts_of(NAME, run) == []
 
 
+def unlearned(back: float = 0.67, left: float = 0.2) -> Signals:
+    """Two actions: .69 -> .55 nats while the reward goes to 180; from row 100 on `back` nats and a share `left`."""
+    rng = np.random.default_rng(0)
+    t = np.arange(200)
+    entropy = np.where(t < 100, 0.55 + 0.14 * np.exp(-t / 8.0), back) * rng.lognormal(0.0, 0.01, 200)
+    reward = np.where(t < 100, 180.0 - 160.0 * np.exp(-t / 12.0), 180.0 * left) + rng.normal(0.0, 6.0, 200)
+    return {"entropy": entropy, "reward_mean": reward}
+
+
+def test_a_return_to_the_opening_with_the_reward_lost() -> None:
+    """Recorded (PPO on CartPole, an entropy bonus far too large): no multiple of ln 2 can be reached."""
+    alert = first(NAME, unlearned(), onset=100, delay=10, severity="warning")
+    assert alert.message.startswith("Entropy is back at its opening, from 0.5")
+
+
+@pytest.mark.parametrize("run", [unlearned(left=1.0), unlearned(left=0.8), unlearned(back=0.56)])
+def test_one_of_the_two_alone_is_no_unlearning(run: Signals) -> None:
+    """Exploration that costs little, and a reward that is lost for another reason."""
+    assert alerts_of(NAME, run) == []
+
+
 def test_low_levels_are_no_explosion() -> None:
     """Ten times next to nothing is still next to nothing: .03 -> .3 nats on hard prompts."""
     run = learning()

@@ -21,6 +21,12 @@ def test_a_critic_that_is_lost() -> None:
     assert alert.evidence["value_loss"] > 0.5 * alert.evidence["value_loss_opening"]
 
 
+def test_a_climbing_reward_excuses_it() -> None:
+    """Recorded (a small PPO with a shared body): -.3 for a hundred rows while the reward goes from 0 to 1.6."""
+    run = {**critic(onset=100, loss=4.0), "reward_mean": np.linspace(0.0, 3.0, ROWS)}
+    assert alerts_of(NAME, run) == []
+
+
 def test_a_critic_that_never_learns() -> None:
     """Below zero from the first row on, the loss where it was: told after 30 rows."""
     rng = np.random.default_rng(1)

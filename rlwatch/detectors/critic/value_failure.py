@@ -39,7 +39,8 @@ class ValueFailure(Detector):
     as long as it goes on, and far below 0 for ever in a PPO that has *solved* its task, since returns without variance
     cannot be explained: CartPole at its maximum of 500 has -.1 to -1 while its value loss is a millionth of what it
     was. So it must last, not be improving, and the value loss must not have fallen; where that is not logged, the
-    reward must not have risen. An explained variance of about 0 takes three times as long, and both.
+    reward must not have risen. While the reward climbs, a critic below zero does no harm that anybody has to see to.
+    An explained variance of about 0 takes three times as long, and both.
 
     The value loss grows with the square of the returns, and from nothing to something at a sparse task's first success:
     a blow-up is a level that the run has never seen while the reward does not rise, or a slow growth that no reward
@@ -119,7 +120,7 @@ class ValueFailure(Detector):
         negative = self._negative.push(means.fast < self.settings.explained and not learning)
         negative = negative and means.slow < self.settings.explained
         useless = self._useless.push(max(means.fast, means.slow) < _NOTHING and not learning) and self._flat()
-        if not (negative or useless) or self._fits():
+        if not (negative or useless) or self._fits() or self._progress.rising_lately():
             return None
         text = "is worse than predicting the mean" if negative else "explains nothing, and the reward has not risen"
         rows = (self._negative if negative else self._useless).rows

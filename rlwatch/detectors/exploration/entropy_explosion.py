@@ -16,6 +16,12 @@ from rlwatch.streaming.usual import TINY, Usual
 _SIGMA = 4.0
 """Sigmas (log scale) above what is usual that a sudden rise must have as well: noisy entropies jump by themselves."""
 
+_BACK, _LEARNT = 0.95, 0.88
+"""Share of the opening at which an entropy is back there, and below which it had left it."""
+
+_UNLEARNT, _UNLEARNT_SIGMA = 0.6, 5.0
+"""Share of the reward's peak that may be left, and standard errors of the fall, for that to be an unlearning."""
+
 
 class EntropyExplosion(Detector):
     """Entropy several times its baseline, and what the reward says to it.
@@ -24,7 +30,8 @@ class EntropyExplosion(Detector):
     runs reach 2.6-64x, as .2 -> 2-8 nats. Bumps that come back after a few rows are common, and so are slow rises
     that the reward pays for. So a sudden rise of 2.5x, or a slow one of 4x, speaks when the reward has fallen with it;
     without that (or where no reward is logged) it takes 5x, at a level where text falls apart, over 5 rows; a rising
-    reward excuses it.
+    reward excuses it. A policy over few actions begins near its largest entropy (ln 2 for two), of which no multiple
+    can be reached: there the rise is a return to the opening, with what the reward had gained since lost again.
 
     Compared are the last rows with what was usual lately (a sudden rise) and with the run's opening (a slow one).
     Differential entropy (continuous actions) passes zero in health and has no ratio: it is not judged.
@@ -83,7 +90,7 @@ class EntropyExplosion(Detector):
         sudden = usual.sigmas(level) > _SIGMA
         reference, times = (lately, limits.warning_times) if sudden else (opening, limits.slow_times)
         if level < max(times * reference, reference + limits.rise):
-            return None
+            return self._back(x, level, lately, opening)
         fallen = self._standing.fallen()
         if not fallen and (self._standing.rows and self._standing.rising()):
             return None
@@ -92,6 +99,16 @@ class EntropyExplosion(Detector):
             if level < max(limits.alone_times * reference, limits.alone_level):
                 return None
         return self._finding(x, level, reference, fallen, limits.critical_times if sudden else 2.0 * limits.slow_times)
+
+    def _back(self, x: float, level: float, lately: float, opening: float) -> Finding | None:
+        """The entropy is where it began, and the reward that the fall had brought is gone."""
+        standing = self._standing
+        if level < _BACK * opening or lately > _LEARNT * opening or not standing.fallen(_UNLEARNT, _UNLEARNT_SIGMA):
+            return None
+        return warning(
+            f"Entropy is back at its opening, from {lately:.3g} to {level:.3g} nats, and the reward fell with it",
+            entropy=x, level=level, baseline=lately, opening=opening, reward=standing.mean, reward_peak=standing.peak,
+        )
 
     def _finding(self, x: float, level: float, reference: float, fallen: bool, severe_times: float) -> Finding:
         limits, standing = self.settings, self._standing

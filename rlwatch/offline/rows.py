@@ -16,19 +16,30 @@ STEP_KEYS = (
     "training/global_step",
     "trainer/global_step",
     "_step",
+    "Step",
     "time/total_timesteps",
     "training_iteration",
     "iteration",
+    "iter",
 )
 """Where the step stands, best first: W&B's `_step` counts its own log calls, a trainer's goes before it."""
 
+RANK_KEYS = ("rank", "global_rank", "process_index", "process_rank")
+"""Where a log of several processes says whose row it is."""
+
+PAUSE: dict[str, Any] = {}
+"""This very dict among a log's: no more has come for the moment, so that a row need not wait for its parts."""
+
 _SPLICED = ("data", "extra")  # where verl's file logger keeps its metrics, rlwatch's record the unknown ones
+_VERL = {"step", "data"}
+_SETTINGS = "config"  # RLlib repeats all of its settings in every row
 _BY_NAME = "reward_components"  # the one sample array that is a dict: name -> values
 _CLOCKS = frozenset({"time", "timestamp", "wall_time", "_timestamp", "_runtime"})
 _DEEPEST = 8
 _WIDEST = 10_000
 _LONGEST_NUMBER = 40
 _LARGEST_STEP = 2**53
+_KEYS_KEPT = 10_000
 
 
 class Row(NamedTuple):
@@ -43,20 +54,28 @@ class Normaliser:
 
     Numbers may be given as text ("NaN", "-Infinity"); nested dicts are flattened with '/'; text and nulls are
     left out, and lists but for those of per-sample arrays. `signal_map` (canonical -> the log's key) names
-    signals that no alias knows, and may name `step`.
+    signals that no alias knows, and may name `step`. Of several processes' rows the first one's count.
 
     Attributes:
         unmet: keys of `signal_map` that no dict has held so far.
         skipped: dicts that were no training step (evaluations, summaries).
+        other_ranks: rows of other processes than the first.
+        backs: how often the step went back; `first_back` from where to where.
+        numbered: whether a row named no step, so that rows are counted instead.
+        found: what the keys were taken for.
     """
 
     def __init__(self, signal_map: Mapping[str, str]) -> None:
         self.unmet = set(signal_map.values())
-        self.skipped = 0
+        self.skipped = self.other_ranks = self.backs = 0
+        self.first_back = (0, 0)
+        self.numbered = False
+        self.found = Found(signal_map)
         self._mapped_keys = frozenset(signal_map.values())
         mapped_step = [signal_map["step"]] if "step" in signal_map else []
         self._step_keys = (*mapped_step, *STEP_KEYS)
         self._step: int | None = None
+        self._rank: float | None = None
 
     def rows(self, dicts: Iterable[dict[str, Any]]) -> Iterator[Row]:
         """The training steps among `dicts`, in their order.
@@ -67,6 +86,11 @@ class Normaliser:
         held: Row | None = None
         held_named = False
         for number, raw in enumerate(dicts):
+            if raw is PAUSE:
+                if held is not None:
+                    yield held
+                held = None
+                continue
             metrics = self._clean(raw)
             if self.unmet:
                 self.unmet -= metrics.keys()
@@ -74,12 +98,23 @@ class Normaliser:
             if not metrics or not signals.is_step(metrics):
                 self.skipped += 1
                 continue
+            if not self.found.known >= metrics.keys():
+                self.found.add(metrics)
+                if self._rank is None:
+                    self._rank = _rank_of(metrics)
+            if self._rank is not None and _rank_of(metrics) not in (None, self._rank):
+                self.other_ranks += 1
+                continue
             step = number if self._step is None else self._step
             if held is not None:
                 if named and held_named and step == held.step and _complete(held.metrics, metrics):
                     held.metrics.update(metrics)
                     continue
+                if step < held.step:
+                    self.first_back = self.first_back if self.backs else (held.step, step)
+                    self.backs += 1
                 yield held
+            self.numbered = self.numbered or self._step is None
             held, held_named = Row(step, metrics), named
         if held is not None:
             yield held
@@ -100,6 +135,9 @@ class Normaliser:
                 metrics[key] = value
             elif value is not None:
                 self._put(metrics, key, value)
+        if raw.keys() == _VERL and type(raw["data"]) is dict:
+            # verl's writer (orjson) has no NaN: it writes null where a number was not finite.
+            metrics.update((key, math.nan) for key, value in raw["data"].items() if value is None)
         return metrics
 
     def _put(self, metrics: dict[str, Any], key: str, value: Any, depth: int = 0) -> None:
@@ -108,7 +146,7 @@ class Normaliser:
             if number is not None:
                 metrics[key] = number
         elif isinstance(value, dict) and key != _BY_NAME:
-            if depth < _DEEPEST:
+            if depth < _DEEPEST and not (key == _SETTINGS and depth == 0):
                 prefix = "" if depth == 0 and key in _SPLICED else f"{key}/"
                 for name, inner in value.items():
                     # What stands outside wins: the step of the line over one inside its `data`.
@@ -116,6 +154,41 @@ class Normaliser:
                         self._put(metrics, prefix + name, inner, depth + 1)
         elif key in self._mapped_keys or _holds_samples(key):
             metrics[key] = value
+
+
+class Found:
+    """Which key each signal was taken from, and the keys that are none.
+
+    Attributes:
+        known: all keys met so far, 10,000 at most.
+        sources: signal -> the key that carries it.
+        strange: keys that no alias knows, in the order they came.
+    """
+
+    def __init__(self, signal_map: Mapping[str, str]) -> None:
+        self._mapped = {key: name for name, key in signal_map.items() if name != "step"}
+        self._ranks: dict[str, int] = {}
+        self.known: set[str] = set()
+        self.sources: dict[str, str] = {}
+        self.strange: list[str] = []
+
+    def add(self, metrics: Mapping[str, Any]) -> None:
+        """Takes note of a row's keys; on a clash of two the one that `Watch.log` takes."""
+        for key in [key for key in metrics if key not in self.known]:
+            if len(self.known) >= _KEYS_KEPT:
+                return
+            self.known.add(key)
+            route = None if key in self._mapped else signals.resolve(key, metrics)
+            name, rank = (route.name, route.rank) if route else (self._mapped.get(key, ""), -1)
+            if not name:
+                self.strange.append(key)
+            elif rank < self._ranks.get(name, rank + 1):
+                self._ranks[name] = rank
+                self.sources[name] = key
+
+
+def _rank_of(metrics: Mapping[str, Any]) -> Any:
+    return next((metrics[key] for key in RANK_KEYS if key in metrics), None)
 
 
 @lru_cache(maxsize=1024)

@@ -1,4 +1,4 @@
-"""A recorded log as text: plain or gzip by its first bytes, any size, read in bounded memory."""
+"""A recorded log as bytes and as text: plain, gzip or zstd by its first bytes, any size, read in bounded memory."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 LINE_LIMIT = 32 * 2**20
 """Longest line kept, in characters: what is longer is no row of metrics, and would fill the memory."""
 DOCUMENT_LIMIT = 512 * 2**20
 """Longest JSON document (`trainer_state.json`) that is parsed whole, in characters."""
 
+HEAD = 64 * 2**10
+"""Bytes by which a format is told."""
+
 _GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
 _OTHER_BINARY = {
-    b"\x28\xb5\x2f\xfd": ("zstd", "decompress it with `zstd -d`"),
     b"PK\x03\x04": ("zip", "unpack it"),
     b"BZh": ("bzip2", "decompress it with `bunzip2`"),
     b"\xfd7zXZ": ("xz", "decompress it with `unxz`"),
-    b"PAR1": ("Parquet", "export its metrics as JSON lines"),
 }
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -32,12 +34,21 @@ class IngestError(Exception):
 
 
 class Notes:
-    """What reading met that is not a row: lines that are no JSON object, and an early end."""
+    """What reading met that is not a row.
+
+    Attributes:
+        format: what the log was recognised as.
+        bad_lines, first_bad: lines that are no row, and the first of them with its number.
+        cut_short: whether the log ends within a row.
+        remarks: sentences of a reader's own.
+    """
 
     def __init__(self) -> None:
+        self.format = ""
         self.bad_lines = 0
         self.first_bad = ""
         self.cut_short = False
+        self.remarks: list[str] = []
 
     def bad(self, number: int, line: str) -> None:
         """Counts line `number` (from 1) as not understood, and keeps the first for quoting."""
@@ -48,16 +59,51 @@ class Notes:
         self.bad_lines += 1
 
 
-@contextmanager
-def open_text(path: Path) -> Iterator[io.TextIOWrapper]:
-    """Opens a log for reading as text lines; bytes that are not UTF-8 become U+FFFD.
+class Source:
+    """A log's content, decompressed, to be read once from its start.
 
-    Raises `IngestError` where the file is missing, empty, binary, or compressed otherwise than by gzip, and
-    when a read fails inside the `with` block.
+    Attributes:
+        path: where it lies; only its name may serve as a hint.
+        head: its first bytes, for telling the format: at least one, at most 64 KiB.
+        stream: all of it, the head included.
+        member: which of several runs in it is meant; "" for the only one.
+    """
+
+    def __init__(self, path: Path, stream: io.BufferedReader, member: str = "") -> None:
+        self.path = path
+        self.stream = stream
+        self.member = member
+        self.head = stream.peek(HEAD)[:HEAD]
+
+    def text(self) -> io.TextIOWrapper:
+        """The content as text; bytes that are not UTF-8 (or UTF-16 by its mark) become U+FFFD."""
+        encoding = "utf-16" if self.head.startswith(_UTF16) else "utf-8-sig"
+        if b"\0" in self.head and encoding != "utf-16":
+            raise IngestError("it is a binary file, not a text log")
+        return io.TextIOWrapper(cast(IO[bytes], self.stream), encoding=encoding, errors="replace", newline="\n")
+
+    def lines(self, notes: Notes) -> Iterator[tuple[int, str]]:
+        """The lines, each with its number from 1; one numbered 0 says that no more has come for the moment."""
+        return lines(self.text(), notes)
+
+    def wait(self) -> bool:
+        """At the end of `stream`: waits for more, if the log is followed; False where this is the end."""
+        return False
+
+
+@contextmanager
+def open_source(path: Path, member: str = "") -> Iterator[Source]:
+    """Opens a log and decompresses gzip and zstd, known by their first bytes.
+
+    Raises `IngestError` where the file is missing, empty, or packed otherwise, and when a read fails inside the
+    `with` block.
     """
     try:
-        with path.open("rb") as raw:
-            yield _as_text(raw)
+        with path.open("rb", buffering=HEAD) as raw:
+            source = Source(path, _unpacked(raw), member)
+            if not source.head:
+                raise IngestError("the file is empty")
+            yield source
     except (gzip.BadGzipFile, zlib.error) as error:
         raise IngestError(f"its gzip data are corrupted ({error}): copy the file again") from error
     except EOFError as error:
@@ -66,19 +112,44 @@ def open_text(path: Path) -> Iterator[io.TextIOWrapper]:
         raise IngestError(_reason(error)) from error
 
 
-def _as_text(raw: io.BufferedReader) -> io.TextIOWrapper:
-    packed = raw.peek(2).startswith(_GZIP)
-    stream = gzip.GzipFile(fileobj=raw) if packed else raw
-    head = stream.peek(4096)
-    if not head:
-        raise IngestError("the file is empty")
-    for start, (kind, fix) in _OTHER_BINARY.items():
-        if head.startswith(start):
+def _unpacked(raw: IO[bytes]) -> io.BufferedReader:
+    raw = cast(io.BufferedReader, raw)
+    start = raw.peek(8)[:8]
+    if start.startswith(_GZIP):
+        return cast(io.BufferedReader, gzip.GzipFile(fileobj=raw))
+    if start.startswith(_ZSTD):
+        return io.BufferedReader(_zstd(raw), HEAD)
+    for mark, (kind, fix) in _OTHER_BINARY.items():
+        if start.startswith(mark):
             raise IngestError(f"it is a {kind} file, which cannot be read as it is: {fix}")
-    encoding = "utf-16" if head.startswith(_UTF16) else "utf-8-sig"
-    if b"\0" in head and encoding != "utf-16":
-        raise IngestError("it is a binary file, not a text log")
-    return io.TextIOWrapper(cast(IO[bytes], stream), encoding=encoding, errors="replace", newline="\n")
+    return raw
+
+
+def _zstd(raw: io.BufferedReader) -> io.RawIOBase:
+    try:
+        import zstandard
+    except ImportError as error:
+        raise IngestError("it is packed with zstd: pip install 'rlwatch[logs]' to read it") from error
+    # A frame may ask for any amount of memory: 128 MiB is what `zstd --long` needs at most.
+    plain = zstandard.ZstdDecompressor(max_window_size=128 * 2**20).stream_reader(raw, read_across_frames=True)
+    return _Zstd(plain, zstandard.ZstdError)
+
+
+class _Zstd(io.RawIOBase):
+    """zstd's reader, its errors as sentences."""
+
+    def __init__(self, plain: Any, error: type[Exception]) -> None:
+        self._plain = plain
+        self._error = error
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            return int(self._plain.readinto(buffer))
+        except self._error as error:
+            raise IngestError(f"its zstd data are corrupted ({error}): copy the file again") from error
 
 
 def _reason(error: OSError) -> str:
@@ -112,12 +183,3 @@ def _next_line(text: io.TextIOWrapper, notes: Notes) -> str:
     except EOFError:
         notes.cut_short = True
         return ""
-
-
-def rest_of(text: io.TextIOWrapper) -> str:
-    """What is left of a JSON document; raises `IngestError` where that is over `DOCUMENT_LIMIT`."""
-    rest = text.read(DOCUMENT_LIMIT + 1)
-    if len(rest) > DOCUMENT_LIMIT:
-        limit = DOCUMENT_LIMIT // 2**20
-        raise IngestError(f"it is one JSON document of over {limit} MiB: convert it to JSON lines")
-    return rest

@@ -84,7 +84,7 @@ def test_a_corrupted_gzip_log_is_an_error(tmp_path: Path) -> None:
         (b"\x7fELF\2\1\1\0\0\0\0", "binary"),
         (b"\x28\xb5\x2f\xfd....", "zstd"),
         (b"PAR1....", "Parquet"),
-        (b"step,kl\n1,0.1\n", "'step,kl'"),
+        (b"step;kl\nhigh;low\n", "'step;kl'"),
         (b"[" * 100_000 + b"\n", "no line"),
         (b"3\n4\n", "no line"),
         (b"[1, 2]", "no line"),

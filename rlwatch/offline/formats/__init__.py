@@ -1,36 +1,38 @@
-"""The formats of a log, told apart by how it begins; each yields the log's dicts as they stand in it."""
+"""The formats of a log, told apart by their content; each yields the log's dicts as they stand in it.
+
+A format is a module with three names: `NAME`, `knows(source)` and `dicts(source, notes)`.
+"""
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Iterator
-from itertools import chain
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from rlwatch.offline.formats import document, jsonl
-from rlwatch.offline.source import Notes, lines
-
-
-def dicts_of(text: io.TextIOWrapper, path: Path, notes: Notes) -> Iterator[dict[str, Any]]:
-    """The dicts of a log in its order.
-
-    A JSON document (`trainer_state.json`, a list of rows, pretty-printed objects) opens with a bracket that
-    its line does not close, or holds everything in its first line; all else is read as JSON lines. Raises
-    `IngestError` for a document that is broken.
-    """
-    numbered = lines(text, notes)
-    head = next(((n, line) for n, line in numbered if line.strip()), None)
-    if head is None:
-        return iter(())
-    if _opens_document(head[1].strip(), path):
-        return document.rows(document.parse(head[1], text))
-    return jsonl.rows(chain([head], numbered), notes)
+from rlwatch.offline.formats import lines, mlflow, monitor, parquet, table, tensorboard, wandb
+from rlwatch.offline.formats.long import unfolded
+from rlwatch.offline.source import Notes, Source
 
 
-def _opens_document(first: str, path: Path) -> bool:
-    try:
-        return document.is_one(json.loads(first))
-    except (ValueError, RecursionError):
-        return first in ("{", "[") or (path.suffix == ".json" and first[0] in "{[")
+class Format(Protocol):
+    """How one kind of log is known and read."""
+
+    @property
+    def NAME(self) -> str:  # noqa: N802 - a module's constant
+        """What a person calls it."""
+
+    def knows(self, source: Source) -> bool:
+        """Whether the content's first bytes are of this kind."""
+
+    def dicts(self, source: Source, notes: Notes) -> Iterator[dict[str, Any]]:
+        """The dicts of the log in its order; `notes` gets what was not understood."""
+
+
+FORMATS: tuple[Format, ...] = (parquet, tensorboard, wandb, mlflow, monitor, table, lines)
+"""In the order in which they are asked; the last one takes any text."""
+
+
+def dicts_of(source: Source, notes: Notes) -> Iterator[dict[str, Any]]:
+    """The dicts of a log in its order, a step's (name, value) rows put together. Raises `IngestError`."""
+    kind = next(one for one in FORMATS if one.knows(source))
+    notes.format = kind.NAME
+    return unfolded(kind.dicts(source, notes), notes)

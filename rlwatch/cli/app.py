@@ -49,6 +49,8 @@ def rlwatch(
     Examples:
       rlwatch scan runs/*.jsonl.gz       replay recorded logs: which run broke, where, how
       rlwatch scan output/checkpoint-500 the same for a Hugging Face Trainer
+      rlwatch monitor train.log --on-critical 'stop 4711'
+                                         watch a run from its log, and stop it
       rlwatch playbook kl_explosion      what an alert means and how to fix it
     """
     if version:

@@ -79,9 +79,18 @@ class Log:
     def __iter__(self) -> Iterator[Row]:
         return self._rows(self._dicts())
 
+    @property
+    def ended(self) -> bool:
+        """Whether the log says that its run has ended."""
+        return self._normaliser.ended
+
     def follow(self, source: Source) -> Iterator[Row]:
         """The rows of a source that may still grow."""
         return self._rows(dicts_of(source, self._notes))
+
+    def continue_from(self, step: int) -> Iterator[Row]:
+        """The rows of a run on a W&B server whose `_step` is not below `step`."""
+        return self._rows(wandb_api.dicts(str(self.path), self._notes, step))
 
     def _rows(self, dicts: Iterator[dict[str, Any]]) -> Iterator[Row]:
         for row in self._normaliser.rows(dicts):

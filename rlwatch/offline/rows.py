@@ -62,6 +62,7 @@ class Normaliser:
         other_ranks: rows of other processes than the first.
         backs: how often the step went back; `first_back` from where to where.
         numbered: whether a row named no step, so that rows are counted instead.
+        ended: whether the last dict was the summary with which a Hugging Face Trainer ends.
         found: what the keys were taken for.
     """
 
@@ -69,7 +70,7 @@ class Normaliser:
         self.unmet = set(signal_map.values())
         self.skipped = self.other_ranks = self.backs = 0
         self.first_back = (0, 0)
-        self.numbered = False
+        self.numbered = self.ended = False
         self.found = Found(signal_map)
         self._mapped_keys = frozenset(signal_map.values())
         mapped_step = [signal_map["step"]] if "step" in signal_map else []
@@ -97,7 +98,9 @@ class Normaliser:
             named = self._take_step(metrics)
             if not metrics or not signals.is_step(metrics):
                 self.skipped += 1
+                self.ended = signals.is_summary(metrics)
                 continue
+            self.ended = False
             if not self.found.known >= metrics.keys():
                 self.found.add(metrics)
                 if self._rank is None:

@@ -86,8 +86,10 @@ class Source:
         """The lines, each with its number from 1; one numbered 0 says that no more has come for the moment."""
         return lines(self.text(), notes)
 
-    def wait(self) -> bool:
-        """At the end of `stream`: waits for more, if the log is followed; False where this is the end."""
+    def wait(self) -> bool | None:
+        """At the end of `stream`, if the log is followed: True when more has come, None when nothing has for a moment,
+        False when this is the end.
+        """
         return False
 
 

@@ -6,7 +6,7 @@ Data and a dict look-up, no logic: `SIGNALS` describes the signals, one file a f
 
 from __future__ import annotations
 
-from rlwatch.signals.routing import Route, is_step, resolve, suggest
+from rlwatch.signals.routing import Route, is_step, is_summary, resolve, suggest
 from rlwatch.signals.vocabulary import SIGNALS, Kind, Signal
 
-__all__ = ["SIGNALS", "Kind", "Route", "Signal", "is_step", "resolve", "suggest"]
+__all__ = ["SIGNALS", "Kind", "Route", "Signal", "is_step", "is_summary", "resolve", "suggest"]

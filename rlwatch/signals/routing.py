@@ -114,9 +114,14 @@ def _learner_route(key: str) -> Route | None:
 
 def is_step(keys: Collection[str]) -> bool:
     """Whether a row with these keys is a training step: no evaluation's log, no end-of-run summary."""
-    if any(key in keys for key in _SUMMARY):
+    if is_summary(keys):
         return False
     return any(key not in _BOOKKEEPING and not key.startswith(_EVAL) for key in keys)
+
+
+def is_summary(keys: Collection[str]) -> bool:
+    """Whether a row with these keys is the summary with which a Hugging Face Trainer ends a run."""
+    return any(key in keys for key in _SUMMARY)
 
 
 def suggest(name: str, n: int = 3) -> list[str]:

@@ -61,8 +61,9 @@ def _events(source: Source, notes: Notes) -> Iterator[bytes | None]:
             return
         if len(head) == 12 and len(buffer.peek(size + 16)) == size + 16:
             yield buffer.take(size + 16)[12:-4]
-        elif source.wait():
-            yield None
+        elif (waited := source.wait()) is not False:
+            if waited is None:
+                yield None
         else:
             notes.cut_short = notes.cut_short or bool(head)
             return

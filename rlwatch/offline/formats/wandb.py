@@ -54,8 +54,9 @@ def _records(source: Source, notes: Notes) -> Iterator[bytes | None]:
         head = buffer.peek(_HEADER)
         size, kind = int.from_bytes(head[4:6], "little"), head[6] if len(head) == _HEADER else 0
         if len(head) < _HEADER or len(buffer.peek(_HEADER + size)) < _HEADER + size:
-            if source.wait():
-                yield None
+            if (waited := source.wait()) is not False:
+                if waited is None:
+                    yield None
                 continue
             notes.cut_short = notes.cut_short or bool(head)
             return

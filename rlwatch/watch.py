@@ -8,7 +8,7 @@ import sys
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +22,7 @@ from rlwatch.intake import Intake
 from rlwatch.observation import Observation
 from rlwatch.responses.decision import SETTLE, Decision
 from rlwatch.responses.health import Health
+from rlwatch.responses.reward_scale import RewardScale
 from rlwatch.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -79,9 +80,11 @@ class Watch:
         self._intake = Intake(self._guest, self.settings.signal_map, self._team.own_signals)
         self._course = Course()
         self._sinks: list[Sink] = []
+        self._sources: list[Callable[[], Mapping[str, float]]] = []
         self._waiting = Waiting(self._intake, self.settings.sync)
         self._decide = Decision(self.settings)
         self.health = Health(self._team.detectors)
+        self.rewards = RewardScale()
         self._settling = 0
         self._stall: StallWatch | None = None
         self._tags: CheckpointTags | None = None
@@ -117,6 +120,8 @@ class Watch:
     def _log(self, metrics: Mapping[str, Any] | None, step: int | None, signals: dict[str, Any]) -> Verdict:
         if not self._started:
             self._start()
+        for source in self._sources:
+            signals = {**source(), **signals}
         observation, pending = self._intake.observe(metrics, signals, step)
         if self._stall is not None:
             self._stall.beat(observation.step)
@@ -131,6 +136,8 @@ class Watch:
 
     def _judge(self, observation: Observation) -> Verdict:
         self._course.push(observation)
+        if self._decide.can_go_back and not self._settling:
+            self.rewards.push(observation)
         alerts = self._team.update(observation) if not self._settling else []
         self._settling = max(0, self._settling - 1)
         poisoned = observation.poisoned
@@ -228,6 +235,7 @@ class Watch:
         scaler: Any = None,
         *,
         nonfinite: Literal["auto", "wait", "off"] = "auto",
+        critic: Any = None,
         **rollback: Any,
     ) -> Guard:
         """What acts on a raw PyTorch loop: skips, rolls back (`rlwatch.adapters.pytorch.Guard`).
@@ -235,6 +243,8 @@ class Watch:
         With `on_nonfinite="continue"` the gradients are not checked (`nonfinite="off"`).
 
         Args:
+            critic: the module or the parameters that predict values, whose steps are compared with the policy's
+                (`update_imbalance`); None: the part of `model` that is named so (`critic`, `value_head`, ...), if any.
             **rollback: for `on_critical="rollback"`: `state`, `knobs`, `remedies`, `budget`, `snapshot_every` and
                 `snapshot_memory`, as `rlwatch.adapters.torch_rollback.rollback_for` takes them.
 
@@ -247,7 +257,8 @@ class Watch:
             nonfinite = "off"
         elif self.settings.sync and nonfinite == "auto":
             nonfinite = "wait"
-        guard = Guard(model, optimizer, scheduler, scaler, nonfinite=nonfinite, guest=self._guest)
+        guard = Guard(model, optimizer, scheduler, scaler, nonfinite=nonfinite, guest=self._guest, critic=critic)
+        self.measure_with(guard.measured)
         if self.settings.on_critical == "rollback":
             from rlwatch.adapters.torch_rollback import rollback_for
 
@@ -278,6 +289,13 @@ class Watch:
     def promise_rollback(self) -> None:
         """Somebody carries out rollbacks: without, `on_critical="rollback"` halts instead."""
         self._decide.can_go_back = True
+
+    def measure_with(self, source: Callable[[], Mapping[str, float]]) -> None:
+        """Have `source` asked at every row for signals that an adapter measures itself; those of the loop come first.
+
+        It must not raise, and give floats.
+        """
+        self._sources.append(source)
 
     def complain(self, sentence: str) -> None:
         """Say something about the user's input, once a run."""

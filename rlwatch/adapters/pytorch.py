@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
+from rlwatch.adapters.step_norms import StepNorms, critic_of
 from rlwatch.alert import Action, Verdict
 from rlwatch.guest import Guest, logger
 from rlwatch.responses.council import Council, settle_together
@@ -50,6 +51,9 @@ class Guard:
       state stay finite, but momentum and weight decay still act for that step, and step counters advance.
     - With an enabled GradScaler the scaler does all of this, and nothing is added.
 
+    How far the updates move the weights is measured every few of them (`rlwatch.adapters.step_norms`); the norms go
+    with the next row that is logged.
+
     Each optimizer is checked by itself. What it computes inside a closure (LBFGS) is not seen. A step
     recorded into a CUDA graph is not checked. The check reads every gradient once, as `clip_grad_norm_` does.
 
@@ -83,6 +87,7 @@ class Guard:
         guest: where failures of the guard itself are noted. It never raises into the loop: it stands aside.
         rollback: what goes back (`rlwatch.adapters.torch_rollback`); without it, a verdict to roll back halts.
         council: the ranks, which all do the same.
+        critic: the module, or the parameters, that predict values; None: what is named so in `model`.
 
     Attributes:
         rollback: takes the snapshots and goes back; None unless `on_critical="rollback"`.
@@ -104,6 +109,7 @@ class Guard:
         guest: Guest | None = None,
         rollback: Rollback | None = None,
         council: Council | None = None,
+        critic: Any = None,
     ) -> None:
         if nonfinite not in ("auto", "wait", "off"):
             raise ValueError(f"nonfinite must be 'auto', 'wait' or 'off', got {nonfinite!r}")
@@ -122,6 +128,7 @@ class Guard:
         if nonfinite != "off" and self.scaler is None:
             for each in self.optimizers:
                 self._watch_steps(each)
+        self._norms = self._measure(critic)
 
     def step(self, verdict: Verdict, *, position: Any = None) -> bool:
         """Act on a verdict, after `backward` and before `optimizer.step()`.
@@ -212,11 +219,36 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
             self._guest.failed("snapshots", error)
 
+    def close(self) -> None:
+        """After the loop, where the process goes on: the hooks go, and the memory of the snapshots is free."""
+        self.remove()
+        if self.rollback is not None:
+            self.rollback.close()
+
+    def measured(self) -> dict[str, float]:
+        """The norms of the last update, where they were measured and have not been given yet; mostly nothing."""
+        try:
+            return {} if self._norms is None else self._norms.take()
+        except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
+            self._guest.failed("the norms of updates", error)
+            self._norms = None
+            return {}
+
+    def _measure(self, critic: Any) -> StepNorms | None:
+        try:
+            given = critic_of(self.model) if critic is None else critic
+            return StepNorms(self.optimizers, self._guest, list(getattr(given, "parameters", lambda: given)()))
+        except Exception as error:  # noqa: BLE001 - whatever they are, the run is guarded without the norms
+            self._guest.failed("the norms of updates", error)
+            return None
+
     def remove(self) -> None:
         """Take the hooks off the optimizers; verdicts are still acted on."""
         for check in self._checks:
             check.remove()
         self._checks.clear()
+        if self._norms is not None:
+            self._norms.remove()
 
     def _take_back(self, verdict: Verdict, position: Any) -> bool:
         self._drop_gradients()

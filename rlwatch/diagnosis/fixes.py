@@ -76,6 +76,6 @@ def _all(compounds: Sequence[Compound], events: Sequence[Event]) -> Iterable[Fix
     named = [detector for compound in compounds for detector in compound.first if detector in there]
     remedy = {event.alert.detector: event.alert.remedy for event in reversed(events)}
     for detector in dict.fromkeys((*named, *there)):
-        own = playbook.remedies(detector) or [text for text in [remedy[detector]] if text]
-        for text in own:
-            yield Fix(text, detector, playbook.link(detector))
+        pages = playbook.remedies(detector)
+        for text in pages or [text for text in [remedy[detector]] if text]:
+            yield Fix(text, detector, playbook.link(detector) if pages else "")

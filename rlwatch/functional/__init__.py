@@ -16,6 +16,7 @@ except ImportError as error:
 from rlwatch.functional.critic import explained_variance
 from rlwatch.functional.logits import entropy_from_logits, kl_from_logits
 from rlwatch.functional.logprobs import clip_fraction, effective_sample_size, kl_from_logprobs
+from rlwatch.functional.norms import update_norms
 from rlwatch.functional.reduce import masked_mean
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "kl_from_logits",
     "kl_from_logprobs",
     "masked_mean",
+    "update_norms",
 ]

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
+from rlwatch.alert import Alert
 from rlwatch.diagnosis.timing import NAMES
 from rlwatch.offline.replay import Replay
 
@@ -96,10 +97,12 @@ def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 
 def _alerts(result: Replay) -> Iterator[str]:
-    remedies: dict[str, str] = {}
+    first: dict[str, Alert] = {}
     for alert in result.alerts:
-        remedies.setdefault(alert.detector, alert.remedy)
+        first.setdefault(alert.detector, alert)
         severity = alert.severity.value.upper()
         yield f"  step {alert.step}  {severity}  {alert.detector}: {printable(alert.message)}"
-    for detector, remedy in remedies.items():
-        yield f"  first fix for {detector}: {printable(remedy) or '-'}  (rlwatch playbook {detector})"
+    for detector, alert in first.items():
+        if alert.remedy or alert.playbook:
+            page = alert.playbook if "://" in alert.playbook else alert.playbook and f"rlwatch playbook {detector}"
+            yield f"  first fix for {detector}: {printable(alert.remedy) or '-'}" + (f"  ({page})" if page else "")

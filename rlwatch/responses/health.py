@@ -116,6 +116,10 @@ class Health:
             return Standing.SUSPECT
         return Standing.HEALTHY if self.row - row >= self.lag else Standing.UNPROVEN
 
+    def well(self, row: int) -> bool:
+        """Whether no trouble is known of the state at this row, proven or not."""
+        return not self._covering(row)
+
     def reason(self, row: int) -> str:
         """The troubles behind a standing, in words; "" for none."""
         return "; ".join(dict.fromkeys(map(str, self._covering(row))))

@@ -8,6 +8,7 @@ from typing import Any
 
 from rlwatch.responses.council import Proposal
 from rlwatch.responses.decision import SETTLE
+from rlwatch.responses.reward_scale import Bound
 from rlwatch.responses.snapshots import Snapshot
 
 SAME_PLACE = 5
@@ -29,6 +30,7 @@ class Rolled:
         remedies: what was changed, in words.
         others: the detectors whose trouble was open as well.
         risen: the schedule's factor at which it failed, as a multiple of the highest before.
+        rewards: their healthy bound, and how far they had left it.
     """
 
     detector: str
@@ -42,6 +44,10 @@ class Rolled:
     remedies: list[str] = field(default_factory=list)
     others: Sequence[str] = ()
     risen: float = 1.0
+    rewards: Bound | None = None
+
+    def __post_init__(self) -> None:
+        self.rewards = None if self.rewards is None else Bound(*self.rewards)  # a list, when it comes from JSON
 
 
 class History:

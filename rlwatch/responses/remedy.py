@@ -17,6 +17,7 @@ from typing import Any
 
 from rlwatch.alert import Alert
 from rlwatch.responses.levers import Levers
+from rlwatch.responses.reward_scale import Bound
 
 
 @dataclass
@@ -35,6 +36,8 @@ class Context:
         again: an earlier remedy is repeated, because the state put back is older than it.
         rewind_random: set it to False to let the random numbers go on from here instead of repeating those that
             followed the state put back: data and samples drawn with them are new ones then.
+        rewards: the bound within which the rewards were while the run was healthy, and how far they have gone since;
+            None where they have not left it, or no rewards are logged.
     """
 
     detector: str
@@ -47,6 +50,7 @@ class Context:
     risen: float = 1.0
     again: bool = False
     rewind_random: bool = True
+    rewards: Bound | None = None
 
 
 Remedy = Callable[[Context], str | None]
@@ -92,14 +96,20 @@ def clip_gradients(context: Context) -> str | None:
 
 
 def clip_rewards(context: Context) -> str | None:
-    """Rewards clipped to [-2, 2] (playbook: reward_variance_explosion, fix 2), later to half of it."""
-    levers = context.levers
-    if "reward_clip" not in levers:
+    """Rewards clipped to what 99 % of the healthy ones were within (playbook: reward_variance_explosion, fix 2).
+
+    The page's +-2 is for rewards of about one; a bound of the run's own flattens none. Not applicable where rewards
+    have not left it: the failure is not in their size, and clipping would change nothing.
+    """
+    levers, bound = context.levers, context.rewards
+    if "reward_clip" not in levers or bound is None:
         return None
     before = levers["reward_clip"]
-    after = 2.0 if not before or before > 2.0 else float(before) / 2
-    levers["reward_clip"] = after
-    return _said("reward clipping", before, after)
+    if before and before <= bound.limit:
+        return None
+    levers["reward_clip"] = bound.limit
+    said = _said("reward clipping", before, bound.limit)
+    return f"{said} (99 % of the healthy rewards were within it; since then up to {bound.reached:.3g})"
 
 
 def smaller_updates(context: Context) -> str | None:

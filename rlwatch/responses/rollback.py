@@ -83,6 +83,7 @@ class Rollback:
         self.clip = clip
         self._pharmacy = Pharmacy(remedies)
         self._hooked = False
+        self._handles: list[Any] = []
         self._rate: float | None = None
         judgement = (lambda: pickle.dumps(watch.state_dict()), lambda saved: watch.go_back(pickle.loads(saved)))
         state = RunState([*parts, Stateful("watch", judgement), Stateful("knobs", (levers.values, levers.put_back))])
@@ -95,8 +96,13 @@ class Rollback:
         """See to it that these optimizers wait for copies under way before they change the weights."""
         able = [each for each in optimizers if hasattr(each, "register_step_pre_hook")]
         self._hooked = len(able) == len(optimizers) > 0
-        for optimizer in able:
-            optimizer.register_step_pre_hook(lambda *_: self.snapshots.settle())
+        self._handles += [each.register_step_pre_hook(lambda *_: self.snapshots.settle()) for each in able]
+
+    def close(self) -> None:
+        """The run is over: the hooks on its optimizers go, and the memory of its snapshots is free."""
+        while self._handles:
+            self._handles.pop().remove()
+        self.snapshots.clear()
 
     def observe(self, row: int, step: int) -> bool:
         """The run is well at this row: take a snapshot. On every rank, at the same row.
@@ -179,8 +185,10 @@ class Rollback:
 
     def _go_back(self, target: Snapshot, verdict: Verdict, agreed: Proposal, risen: float) -> list[str]:
         """Put the state back and change something; what was changed, in words."""
+        health = self.watch.health
         detector, strength, quick = agreed.detector, self.history.strength, self.history.quick(agreed)
-        about: dict[str, Any] = {"others": agreed.others, "risen": risen}
+        rewards = self.watch.rewards.bound(health.well)
+        about: dict[str, Any] = {"others": agreed.others, "risen": risen, "rewards": rewards}
         context = Context(detector, verdict.step, target.step, self.levers, strength, verdict.alerts, **about)
         self.snapshots.restore(target, leave=[RNG])
         for earlier in self.history.done[target.applied :]:
@@ -188,7 +196,8 @@ class Rollback:
         remedies = self._pharmacy.apply(context)
         if context.rewind_random:
             self.snapshots.restore_part(target, RNG)
-        self.watch.health.went_back()
+        health.went_back()
+        self.watch.rewards.forget(health.well)
         self._rate = None if self.levers.schedulers else self.levers.plain_rate
         self.history.done.append(
             Rolled(
@@ -217,6 +226,7 @@ class Rollback:
                 earlier.strength,
                 others=earlier.others,
                 risen=earlier.risen,
+                rewards=earlier.rewards,
                 again=True,
             )
         )

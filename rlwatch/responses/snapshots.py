@@ -218,6 +218,12 @@ class Snapshots:
                 return self.kept[least_useful(rows, [self.kept.index(snapshot) for snapshot in crowd])]
         return None
 
+    def clear(self) -> None:
+        """Give up all of them, and their memory, when the copies under way have ended."""
+        self.settle()
+        self.kept.clear()
+        self._free.clear()
+
     def _drop(self, snapshot: Snapshot) -> None:
         self.kept.remove(snapshot)
         self._free = [snapshot.buffers]  # one spare set: the next snapshot goes into it

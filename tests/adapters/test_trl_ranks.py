@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch.multiprocessing as mp
+from support_trl_ranks import both, run_ranks
 
 from rlwatch.ranks import Ranks
 
-WORLD = 2
 STEPS = 4
-DEADLINE_S = 200
 
 
 def scenario_lone_nan(rank: int, folder: Path) -> dict[str, Any]:
@@ -42,7 +37,10 @@ def scenario_broken_rank(rank: int, folder: Path) -> dict[str, Any]:
 
 
 def scenario_absent_rank(rank: int, folder: Path) -> dict[str, Any]:
-    """The callback is on rank 0 only, which asks for a stop at step 2."""
+    """The callback is on rank 0 only, which asks for a stop at step 2, and waits for the other but half a second."""
+    import rlwatch.ranks
+
+    rlwatch.ranks.PATIENCE_S = 0.5
     return train(rank, folder, 2 if rank == 0 else "absent")
 
 
@@ -90,45 +88,10 @@ def train(rank: int, folder: Path, answer: Any, **changes: Any) -> dict[str, Any
     }
 
 
-def worker(rank: int, port: int, folder: str) -> None:
-    """One rank: every scenario in turn."""
-    os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(WORLD), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
-    )
-    os.environ.update(ACCELERATE_USE_CPU="true", OMP_NUM_THREADS="1")
-    os.chdir(folder)
-    import rlwatch.ranks
-
-    rlwatch.ranks.PATIENCE_S = 20.0
-    for scenario in SCENARIOS:
-        if scenario is scenario_absent_rank:
-            rlwatch.ranks.PATIENCE_S = 0.5
-        home = Path(folder) / scenario.__name__
-        found = scenario(rank, home)
-        home.mkdir(exist_ok=True)
-        (home / f"rank{rank}.json").write_text(json.dumps(found))
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which both ranks have run all scenarios."""
-    home = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = mp.spawn(worker, (port, str(home)), nprocs=WORLD, join=False)
-    deadline = time.monotonic() + DEADLINE_S
-    while not context.join(timeout=1.0):
-        if time.monotonic() > deadline:
-            for process in context.processes:
-                process.kill()
-            pytest.fail("the ranks hang")
-    return home
-
-
-def both(folder: Path, scenario: Any) -> list[dict[str, Any]]:
-    """What the two ranks found in a scenario."""
-    return [json.loads((folder / scenario.__name__ / f"rank{rank}.json").read_text()) for rank in range(WORLD)]
+    return run_ranks(tmp_path_factory.mktemp("ranks"), SCENARIOS)
 
 
 def test_a_nan_on_one_rank_is_skipped_by_all(folder: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import random
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from support_trl import SILENT, SeenWatch, digits, dpo, grpo, seen_watch, weights
@@ -144,6 +148,46 @@ def test_the_state_of_then_comes_back_and_the_count_goes_on(tmp_path: Path) -> N
     json.dumps(trainer.state.log_history)
 
 
+class ByHand(TrainerCallback):
+    """Without rlwatch: puts the state before the update of one step back after another, and lowers the rate."""
+
+    def __init__(self, to_step: int, step: int) -> None:
+        self.to_step, self.step = to_step, step
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step + 1 == self.to_step:
+            parts = [kwargs[name].state_dict() for name in ("model", "optimizer", "lr_scheduler")]
+            self.state = copy.deepcopy(parts)
+            self.random = random.getstate(), np.random.get_state(), torch.get_rng_state()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step != self.step:
+            return
+        for name, part in zip(("model", "optimizer", "lr_scheduler"), self.state, strict=True):
+            kwargs[name].load_state_dict(part)
+        scheduler = getattr(kwargs["lr_scheduler"], "scheduler", kwargs["lr_scheduler"])
+        for group in kwargs["optimizer"].param_groups:
+            group["lr"], group["initial_lr"] = group["lr"] * 0.2, group["initial_lr"] * 0.2
+        scheduler.base_lrs = [rate * 0.2 for rate in scheduler.base_lrs]
+        random.setstate(self.random[0])
+        np.random.set_state(self.random[1])
+        torch.set_rng_state(self.random[2])
+
+
+def test_going_on_is_what_a_run_from_that_state_gives(tmp_path: Path) -> None:
+    """Bit for bit: the weights of every later step, with the state put back and the rate lowered by hand instead."""
+    given = {"steps": 70, "per_device_train_batch_size": 8, "max_grad_norm": 0.5}
+    _, watch, journal = told_run(grpo, tmp_path / "rolled", {60: "update_imbalance"}, **given)
+    to_step = event(watch)["to_step"]
+    assert 1 < to_step < 60
+    twin = Journal()
+    grpo(tmp_path / "twin", [ByHand(to_step, 60), twin], **given).train()
+    assert same(journal.before[60], twin.before[60])
+    assert all(same(journal.after[step], twin.after[step]) for step in range(61, 71))
+    assert not same(journal.after[70], journal.after[61])
+    assert [journal.rates[step] for step in range(1, 71)] == [twin.rates[step] for step in range(1, 71)]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -212,22 +256,24 @@ def test_without_a_reference_model_the_kl_has_no_lever(tmp_path: Path) -> None:
 
 
 def test_rewards_are_clipped_before_anybody_sees_them(tmp_path: Path) -> None:
-    """TRL's metric and the recorded samples are those of the clipped rewards."""
+    """TRL's metric and the recorded samples are those of the rewards clipped to the scale that they had."""
 
     def wild(completions: list[str], trainer_state: Any, **_: Any) -> list[float]:
-        scale = 100.0 if trainer_state.global_step >= 10 else 1.0
+        scale = 100.0 if trainer_state.global_step >= 27 else 1.0
         return [scale * (reward + 0.1) for reward in digits(completions)]
 
-    trainer, watch, _ = told_run(grpo, tmp_path, {13: "reward_variance_explosion"}, steps=16, reward_funcs=[wild])
-    assert event(watch)["remedies"] == ["reward clipping none -> 2"]
-    assert max(watch.seen[12]["rewards"]) > 5
-    assert max(watch.seen[13]["rewards"]) <= 2
+    trainer, watch, _ = told_run(grpo, tmp_path, {30: "reward_variance_explosion"}, steps=33, reward_funcs=[wild])
+    (words,) = event(watch)["remedies"]
+    bound = float(re.match(r"reward clipping none -> (\S+) \(99 % of the healthy rewards", words)[1])
+    assert 0.1 < bound <= 1.1
+    assert max(watch.seen[29]["rewards"]) > 5
+    assert max(watch.seen[30]["rewards"]) == pytest.approx(bound, rel=0.01)
     logged = {row["step"]: row["reward"] for row in trainer.state.log_history if "reward" in row}
-    assert logged[13] > 2 >= logged[14]
+    assert logged[30] > 2 > logged[31]
 
 
-def test_rewards_on_a_large_scale_are_not_clipped_to_a_constant(tmp_path: Path) -> None:
-    """Where healthy rewards lie beyond the bound, the next remedy is taken."""
+def test_rewards_that_kept_their_scale_are_not_clipped(tmp_path: Path) -> None:
+    """However large it is: clipping would flatten them or change nothing, so the next remedy is taken."""
 
     def large(completions: list[str], **_: Any) -> list[float]:
         return [50 + 10 * reward for reward in digits(completions)]

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch.multiprocessing as mp
+from support_trl_ranks import both, run_ranks
 
-WORLD = 2
 STEPS = 16
 TOLD = 13
-DEADLINE_S = 200
 
 
 def scenario_both(rank: int, folder: Path) -> dict[str, Any]:
@@ -73,40 +67,10 @@ def train(rank: int, folder: Path, told: dict[int, str], fails: int | None = Non
     }
 
 
-def worker(rank: int, port: int, folder: str) -> None:
-    """One rank: every scenario in turn."""
-    os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(WORLD), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
-    )
-    os.environ.update(ACCELERATE_USE_CPU="true", OMP_NUM_THREADS="1")
-    os.chdir(folder)
-    for scenario in SCENARIOS:
-        home = Path(folder) / scenario.__name__
-        found = scenario(rank, home)
-        home.mkdir(exist_ok=True)
-        (home / f"rank{rank}.json").write_text(json.dumps(found))
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which both ranks have run all scenarios."""
-    home = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = mp.spawn(worker, (port, str(home)), nprocs=WORLD, join=False)
-    deadline = time.monotonic() + DEADLINE_S
-    while not context.join(timeout=1.0):
-        if time.monotonic() > deadline:
-            for process in context.processes:
-                process.kill()
-            pytest.fail("the ranks hang")
-    return home
-
-
-def both(folder: Path, scenario: Any) -> list[dict[str, Any]]:
-    """What the two ranks found in a scenario."""
-    return [json.loads((folder / scenario.__name__ / f"rank{rank}.json").read_text()) for rank in range(WORLD)]
+    return run_ranks(tmp_path_factory.mktemp("ranks"), SCENARIOS)
 
 
 @pytest.mark.parametrize("scenario", [scenario_both, scenario_lone])

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support_trl import SILENT, brief, digits, dpo, grpo, kto, online_dpo, prompts, rloo, seen_watch
+import torch
+from support_trl import SILENT, brief, digits, dpo, grpo, kto, online_dpo, prompts, rloo, seen_watch, weights
+from transformers import TrainerCallback
 
 from rlwatch.adapters.seams import Seams
 from rlwatch.adapters.trl import RLWatchCallback
@@ -144,13 +146,14 @@ def test_two_rollouts_in_one_step_are_joined(tmp_path: Path) -> None:
 
 
 def test_evaluation_is_not_training(tmp_path: Path) -> None:
-    """An evaluation in the middle adds no row and no sample, and changes none."""
+    """An evaluation in the middle adds no row and no sample; its metrics come with the next step."""
     evaluation = {"eval_strategy": "steps", "eval_steps": 2, "eval_on_start": True, "eval_dataset": prompts(8)}
     trainer, watch = run(grpo, tmp_path, steps=4, logging_steps=10, **evaluation)
     assert sum("eval_reward" in row for row in trainer.state.log_history) == 3
     assert watch.column("step") == [1, 2, 3, 4]
     assert all(len(row["rewards"]) == 4 for row in watch.seen)
-    assert not any(key.startswith("eval") for row in watch.seen for key in row)
+    evaluated = [row["eval_reward"] for row in trainer.state.log_history if "eval_reward" in row]
+    assert watch.column("eval_reward") == [evaluated[0], None, evaluated[1], None]
 
 
 def test_lora_and_gradient_checkpointing(tmp_path: Path) -> None:
@@ -174,28 +177,66 @@ def test_online_dpo_gets_kl_and_entropy_per_token(tmp_path: Path) -> None:
     assert watch.seen[0]["group_ids"].tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
 
 
+ROLLOUTS = (
+    "length_exploitation reward_collapse reward_degenerate reward_drift reward_variance_explosion side_metrics"
+    " advantage_spike clip_fraction"
+)
+ALWAYS = "loss_nonfinite entropy_collapse entropy_explosion frozen_weights gradient_spike throughput"
 ARMED = {
-    "grpo": "reward_bimodality reward_variance_explosion advantage_spike entropy_collapse gradient_spike",
-    "rloo": "reward_bimodality reward_variance_explosion advantage_spike kl_explosion entropy_collapse gradient_spike",
-    "dpo": "entropy_collapse gradient_spike",
-    "kto": "kl_explosion entropy_collapse gradient_spike",
-    "online_dpo": "reward_variance_explosion kl_explosion entropy_collapse gradient_spike",
+    "grpo": ROLLOUTS,
+    "rloo": f"{ROLLOUTS} kl_explosion",
+    "dpo": "",
+    "kto": "kl_explosion",
+    "online_dpo": f"{ROLLOUTS.replace(' advantage_spike clip_fraction', '')} kl_explosion",
 }
+NOTHING_TO_SEE = {
+    "grpo": "kl_controller reward_bimodality rollout_mismatch staleness",
+    "rloo": "kl_controller reward_bimodality rollout_mismatch staleness",
+    "dpo": "",
+    "kto": "",
+    "online_dpo": "kl_controller reward_bimodality",
+}
+"""Starved, and the fix says that none is needed."""
+ADVICE = {"grpo": "kl_explosion proxy_divergence", "rloo": "proxy_divergence", "dpo": "kl_explosion"}
+"""Starved, and the fix names a setting or a line of this trainer."""
 PRESETS = {"grpo": "grpo", "rloo": "grpo", "dpo": "dpo", "kto": "dpo", "online_dpo": "dpo"}
 
 
 @pytest.mark.parametrize("name", TRAINERS)
 def test_the_callback_alone_reaches_full_coverage(name: str, tmp_path: Path) -> None:
-    """Without any help from the user, what the trainer can give arms its detectors; the rest says what to do."""
-    callback = RLWatchCallback(**SILENT)
-    TRAINERS[name](tmp_path, [callback], steps=12, logging_steps=10).train()
+    """All 22 on the trainer's defaults: armed by what the trainer gives, off by its nature, or starved with a fix."""
+    callback = RLWatchCallback(**SILENT, catalogue="full")
+    TRAINERS[name](tmp_path, [callback], steps=51, logging_steps=10).train()
     assert callback.watch is not None
     assert callback.watch.settings.preset == PRESETS[name]
     coverage = callback.watch.coverage()
-    for detector in [*ARMED[name].split(), "loss_nonfinite"]:
-        assert coverage[detector].state == "armed", str(coverage)
-    for line in coverage.in_state("starved"):
-        assert "log " not in line.fix[:4], f"{line.detector} has only the generic fix: {line.fix}"
+    armed = {line.detector for line in coverage.in_state("armed")}
+    starved = {line.detector: line.fix for line in coverage.in_state("starved")}
+    assert armed == {*ALWAYS.split(), *ARMED[name].split()}, str(coverage)
+    assert {each for each, fix in starved.items() if "none is needed" in fix} == {*NOTHING_TO_SEE[name].split()}
+    assert starved.keys() == {*NOTHING_TO_SEE[name].split(), *ADVICE.get(name, "").split()}, str(coverage)
+    assert not any(fix.startswith("log ") for fix in starved.values()), "only the generic fix"
+    assert len(coverage.detectors) == 22
+
+
+def test_the_norm_of_the_update_before_comes_every_tenth_step(tmp_path: Path) -> None:
+    """It is that of the weights' change, and an update that was withheld is not measured."""
+    before: list[dict[str, torch.Tensor]] = []
+
+    class Weights(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            before.append(weights(kwargs["model"]))
+
+    watch = seen_watch(strict=True)
+    trainer = grpo(tmp_path, [RLWatchCallback(watch=watch), Weights()], steps=13)
+    trainer.train()
+    measured = {row["step"]: row["update_norm"] for row in watch.seen if "update_norm" in row}
+    assert list(measured) == [2, 12]
+    for step, norm in measured.items():
+        then, now = before[step - 2], before[step - 1]
+        change = sum(float((now[name] - then[name]).double().square().sum()) for name in now) ** 0.5
+        assert norm == pytest.approx(change, rel=1e-4)
+    assert not trainer.optimizer.optimizer._optimizer_step_post_hooks
 
 
 def test_a_preset_of_the_users_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

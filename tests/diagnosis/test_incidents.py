@@ -40,9 +40,17 @@ def test_a_single_alert_is_an_incident() -> None:
     assert incident.or_else == incident.compounds == incident.blind == ()
     assert incident.fixes[0].text == "Raise the KL coefficient now, to two or three times its value."
     assert incident.fixes[0].page == "playbook/kl_explosion.md"
+    assert "More: rlwatch playbook kl_explosion" in incident.lines()
     assert (incident.advice.value, incident.severity) == ("adjust", Severity.WARNING)
     assert incident.cost.steps == 60
     assert "Then:" not in incident.lines()
+
+
+def test_a_detector_of_the_users_has_no_page() -> None:
+    """Its own remedy is a fix; no command is named that would find nothing."""
+    incident = one(alert("my_guard", 40), step=100)
+    assert [(fix.text, fix.page) for fix in incident.fixes] == [("fix my_guard", "")]
+    assert not any("rlwatch playbook" in line for line in incident.lines())
 
 
 def test_the_links_are_those_of_the_loop() -> None:

@@ -36,6 +36,18 @@ def test_the_text_report_reads_in_a_plain_log(
     assert "\x1b" not in out
 
 
+def test_a_rule_has_no_page_to_look_up(
+    write: Write, capsys: pytest.CaptureFixture[str], broken: Rows, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is told as any alert, without a command that finds nothing."""
+    monkeypatch.setenv("RLWATCH_RULES", '["loss < 1e9 for 5"]')
+    scan([write("bad.jsonl", *broken)])
+    out = capsys.readouterr().out
+    assert "CRITICAL  rule:loss < 1e9 for 5" in out
+    assert "playbook rule" not in out
+    assert "first fix for rule" not in out
+
+
 def test_the_report_of_one_run_shows_its_coverage(
     write: Write, capsys: pytest.CaptureFixture[str], healthy: Rows
 ) -> None:

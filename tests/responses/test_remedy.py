@@ -28,6 +28,7 @@ from rlwatch.responses.remedy import (
     smaller_updates,
     sync_more_often,
 )
+from rlwatch.responses.reward_scale import Bound
 
 
 def context(detector: str = "kl_explosion", strength: int = 1, lr: float = 0.01, **values: Any) -> Context:
@@ -48,9 +49,6 @@ def context(detector: str = "kl_explosion", strength: int = 1, lr: float = 0.01,
         (clip_gradients, {"max_grad_norm": 1.0}, {"max_grad_norm": 0.5}, "gradient clipping 1 -> 0.5"),
         (clip_gradients, {"max_grad_norm": 0.5}, {"max_grad_norm": 0.1}, "gradient clipping 0.5 -> 0.1"),
         (clip_gradients, {"max_grad_norm": 0.1}, {"max_grad_norm": 0.02}, "gradient clipping 0.1 -> 0.02"),
-        (clip_rewards, {"reward_clip": None}, {"reward_clip": 2.0}, "reward clipping none -> 2"),
-        (clip_rewards, {"reward_clip": 10.0}, {"reward_clip": 2.0}, "reward clipping 10 -> 2"),
-        (clip_rewards, {"reward_clip": 2.0}, {"reward_clip": 1.0}, "reward clipping 2 -> 1"),
         (smaller_updates, {"epochs": 4, "clip_range": 0.2}, {"epochs": 2, "clip_range": 0.1},
          "epochs 4 -> 2, clip range 0.2 -> 0.1"),
         (smaller_updates, {"epochs": 1, "clip_range": 0.2}, {"epochs": 1, "clip_range": 0.1}, "clip range 0.2 -> 0.1"),
@@ -83,6 +81,22 @@ def test_the_learning_rate_is_a_fifth() -> None:
     assert lower_learning_rate(Context("x", 1, 0, Levers())) is None
 
 
+@pytest.mark.parametrize(("before", "after"), [(None, 1.5), (10.0, 1.5), (1.5, None), (1.0, None)])
+def test_rewards_are_clipped_to_their_own_scale(before: float | None, after: float | None) -> None:
+    """With the evidence in the words; not where the bound is as tight already, or nothing has left it."""
+    where = context(reward_clip=before)
+    assert clip_rewards(where) is None
+    where.rewards = Bound(1.5, 40.0)
+    words = clip_rewards(where)
+    assert where.levers["reward_clip"] == (after or before)
+    if after is None:
+        assert words is None
+    else:
+        assert words is not None
+        assert words.endswith("-> 1.5 (99 % of the healthy rewards were within it; since then up to 40)")
+    assert clip_rewards(context()) is None
+
+
 def test_other_data_means_other_random_numbers() -> None:
     """What was drawn with them is not drawn again."""
     where = context()
@@ -104,6 +118,7 @@ def test_it_grows() -> None:
     where = context("proxy_divergence", strength=2, kl_coef=0.1)
     assert Pharmacy().apply(where) == ["KL coefficient 0.1 -> 0.2", "learning rate 0.01 -> 0.002"]
     where = context("proxy_divergence", strength=3, kl_coef=0.1, reward_clip=9.0)
+    where.rewards = Bound(1.5, 40.0)
     assert len(Pharmacy().apply(where)) == 3
 
 
@@ -117,8 +132,11 @@ def test_what_else_is_open_gets_its_first_remedy() -> None:
     """Once each, after those of the detector that asks; not where the user has a remedy of his own."""
     where = context("reward_collapse", entropy_coef=0.5, kl_coef=0.1, reward_clip=None)
     where.others = ["entropy_explosion", "kl_explosion", "reward_variance_explosion", "entropy_collapse", "throughput"]
+    where.rewards = Bound(1.5, 40.0)
     said = ["learning rate 0.01 -> 0.002", "entropy bonus 0.5 -> 0.1", "KL coefficient 0.1 -> 0.2"]
-    assert Pharmacy().apply(where) == [*said, "reward clipping none -> 2"]
+    applied = Pharmacy().apply(where)
+    assert applied[:3] == said
+    assert applied[3].startswith("reward clipping none -> 1.5 (")
     where.others = ["entropy_explosion"]
     assert Pharmacy(lambda context: "mine").apply(where) == ["mine"]
 

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from support_rollback import Run, critical, guard_of, quiet_watch, same, train
@@ -121,6 +122,49 @@ def test_the_clip_is_ours_where_no_knob_is_given() -> None:
         norm = torch.nn.utils.get_total_norm([p.grad for p in run.model.parameters() if p.grad is not None])
         assert float(norm) <= 1.0 + 1e-5
         assert (float(norm) < 0.1) is (scale < 1)
+
+
+def test_rewards_are_clipped_to_the_runs_own_scale() -> None:
+    """In a raw loop with rewards of 40 to 60 the bound is 60, not 2, and stays; what was given up teaches nothing."""
+    run, watch = Run(), quiet_watch()
+    run.config["clip"] = None
+    guard = guard_of(watch, run, knobs={"reward_clip": (run.config, "clip")})
+    bounds = []
+    for step in range(140):
+        wild = step in (*range(60, 63), *range(100, 103))
+        rewards = np.linspace(40.0, 60.0, 32) * (50 if wild else 1)
+        kl = 3.0 if step == 62 or step == 102 else 0.01
+        run.backward(step)
+        verdict = watch.log(step=step, loss=0.1, kl=kl, entropy=1.0, grad_norm=0.5, rewards=rewards)
+        if wild and step in (62, 102):
+            verdict = verdict_of("reward_variance_explosion", step)
+            watch.health.judged(watch.rows - 1, verdict.alerts)
+        if guard.step(verdict):
+            bounds.append(run.config["clip"])
+            continue
+        run.update()
+    first, second = guard.rollback.history.done
+    assert first.remedies == [
+        "reward clipping none -> 60 (99 % of the healthy rewards were within it; since then up to 2.95e+03)"
+    ]
+    assert bounds == [pytest.approx(60, rel=0.01)] * 2
+    assert second.rewards is not None
+    assert second.rewards.limit == pytest.approx(60, rel=0.01)
+    assert watch.events[0]["remedies"] == first.remedies
+
+
+def test_closing_gives_back_memory_and_hooks() -> None:
+    """After the loop; a verdict that comes later finds nothing to go back to."""
+    run, _, guard = guarded(30)
+    assert guard.rollback.snapshots.kept
+    guard.close()
+    assert not guard.rollback.snapshots.kept
+    assert not run.optimizer._optimizer_step_pre_hooks
+    assert not run.optimizer._optimizer_step_post_hooks
+    outcome = guard.rollback.respond(verdict_of(step=31))
+    assert not outcome.done
+    assert "no state has been proven healthy" in outcome.note
+    guard.close()
 
 
 def test_a_users_own_remedy() -> None:

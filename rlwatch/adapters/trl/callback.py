@@ -15,6 +15,7 @@ from rlwatch.adapters.trl import saved
 from rlwatch.adapters.trl.families import detached_hints, hints_for, watch_for
 from rlwatch.adapters.trl.find import find_trainer, owns
 from rlwatch.adapters.trl.going_back import GoingBack
+from rlwatch.adapters.trl.metrics import evaluation_of
 from rlwatch.adapters.trl.session import Session
 from rlwatch.alert import Verdict
 from rlwatch.config import load_settings
@@ -38,6 +39,8 @@ class RLWatchCallback(TrainerCallback, ExportableState):
     | loss of all micro-batches and ranks, NaN included | `training_step` |
     | grad_norm before clipping | `_get_grad_norm` |
     | kl, entropy, clip ratios, reward, lengths, ... | `trainer._metrics["train"]`, this step's own values |
+    | eval_* | the log of an evaluation; they go with the next step |
+    | norms of the update before, every tenth step | the optimizer's step hooks |
     | rewards by function, advantages, completions | `_calculate_rewards`, `_generate_and_score_completions` |
 
     The step is judged in `on_pre_optimizer_step`: a non-finite loss or gradient never reaches the weights (the
@@ -133,6 +136,8 @@ class RLWatchCallback(TrainerCallback, ExportableState):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Used only where the step is out of sight: no trainer found, or one with a loop of its own."""
+        if self._session is not None and logs:
+            self._ours("the metrics of an evaluation", self._session.evaluated, evaluation_of(logs))
         unseen = self._begun and self._double_of is None and state.global_step > self._row
         if unseen and logs and is_step(logs):
             self._ours("on_log", self._judge_log, args, state, control, dict(logs))

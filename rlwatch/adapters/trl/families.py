@@ -23,15 +23,10 @@ class Family:
     absent: dict[str, str] = field(default_factory=dict)
 
 
-_NO_ADVANTAGE = dict.fromkeys(
-    ("advantage_std", "advantages"),
-    "preference training has no advantages: advantage_spike=False drops this line",
-)
-_NO_SAMPLES = dict.fromkeys(
-    ("rewards", "reward_std", "reward_mean"),
-    "TRL keeps no rewards per sample here: the implicit ones are recorded as reward_chosen, reward_rejected "
-    "and reward_margin",
-)
+_SYNCHRONOUS = {
+    "staleness": "none is needed: the policy itself samples anew every steps_per_generation steps",
+    "gold_score": "score what the reward stands for now and then: log_metric('gold_score', x) in a reward function",
+}
 _NO_KL = dict.fromkeys(
     ("kl", "kl_sequence", "approx_kl"),
     "DPO computes no KL to the reference: look at reward_margin and logps_chosen; kl_explosion=False drops this line",
@@ -40,12 +35,12 @@ _NO_KL = dict.fromkeys(
 FAMILIES = (
     # Its `kl` is that of the old to the new policy, its `reward_std` that within groups.
     Family("AsyncGRPOTrainer", "grpo", {"kl": "approx_kl", "reward_std": "group_reward_std"}),
-    Family("GRPOTrainer", "grpo"),
-    Family("RLOOTrainer", "grpo"),
-    Family("OnlineDPOTrainer", "dpo", absent=_NO_ADVANTAGE),
+    Family("GRPOTrainer", "grpo", absent=_SYNCHRONOUS),
+    Family("RLOOTrainer", "grpo", absent=_SYNCHRONOUS),
+    Family("OnlineDPOTrainer", "dpo"),
     # Its `kl` is the log-ratio summed over a completion.
-    Family("KTOTrainer", "dpo", {"kl": "kl_sequence"}, {**_NO_ADVANTAGE, **_NO_SAMPLES}),
-    Family("DPOTrainer", "dpo", absent={**_NO_ADVANTAGE, **_NO_SAMPLES, **_NO_KL}),
+    Family("KTOTrainer", "dpo", {"kl": "kl_sequence"}),
+    Family("DPOTrainer", "dpo", absent=_NO_KL),
 )
 _BY_NAME = {family.trainer: family for family in FAMILIES}
 
@@ -76,10 +71,14 @@ def hints_for(trainer: Any) -> dict[str, str]:
     """Canonical signal -> the one-line fix in this trainer's own settings, for the coverage table."""
     family, args = family_of(trainer), trainer.args
     hints = dict(family.absent)
-    if family.trainer in ("GRPOTrainer", "RLOOTrainer") and getattr(trainer, "beta", None) == 0.0:
-        hints["kl"] = (
-            f"{type(args).__name__}(beta=0.001) loads a reference model and logs kl: at beta=0 TRL computes none"
-        )
+    if family.trainer in ("GRPOTrainer", "RLOOTrainer"):
+        if getattr(trainer, "beta", None) == 0.0:
+            hints["kl"] = (
+                f"{type(args).__name__}(beta=0.001) loads a reference model and logs kl: at beta=0 TRL computes none"
+            )
+            hints["kl_coef"] = "none is needed: at beta=0 there is no KL penalty to control"
+        if not getattr(trainer, "use_vllm", False):
+            hints["rollout_prob_diff"] = "none is needed: without use_vllm the trainer samples by itself"
     if family.trainer == "OnlineDPOTrainer" and getattr(trainer, "reward_funcs", None) is None:
         hints["rewards"] = hints["reward_std"] = "pass reward_funcs: a judge gives preferences, not rewards"
     if not getattr(args, "max_grad_norm", 1.0) and not hasattr(trainer, "_get_grad_norm"):

@@ -50,7 +50,6 @@ class GoingBack:
         self.stopped = False
         self.history = History(watch.settings.rollback_budget)
         self._guest = guest
-        self._rewards = rewards
         self._remedies = remedies
         self._pharmacy = Pharmacy(remedies)
         self._council = Council(ranks)
@@ -59,6 +58,7 @@ class GoingBack:
         self.first = self.levers.values()
         self._why = obstacle(trainer)
         self._rollback: Rollback | None = None
+        watch.rewards.of_functions = True  # it is these that `rewards` bounds
         watch.promise_rollback()
         try:
             self._rollback = None if self._why else self._make()
@@ -119,8 +119,6 @@ class GoingBack:
         if self._council.vote(int(bool(why)))[0] or self._rollback is None:
             self._retreat(verdict, why or "another rank cannot go back")
             return False
-        if self._rewards.would_flatten():
-            self.levers.knobs.pop("reward_clip", None)
         outcome = self._rollback.respond(verdict)
         if outcome.done:
             self._tidy()
@@ -164,9 +162,9 @@ class GoingBack:
             # The resumed run counts its rows from `to_row` on: so does what comes back at once.
             to_row = self.watch.rows - (self.watch.step - to_step)
             strength = self.history.strength
-            self.history.done.append(
-                Rolled(agreed.detector, verdict.step, to_row, None, to_step, to_row, strength, quick=False)
-            )
+            rolled = Rolled(agreed.detector, verdict.step, to_row, None, to_step, to_row, strength, quick=False)
+            rolled.rewards = self.watch.rewards.bound(self.watch.health.well)
+            self.history.done.append(rolled)
         facts = {"detector": agreed.detector, "checkpoint": found[0] if found else None}
         self.watch.announce("halt", verdict.step, note, **facts)
         self._log(verdict.step, "halt", note)
@@ -220,10 +218,10 @@ class GoingBack:
     def _remedy(self, rolled: Rolled) -> None:
         """Apply the remedy of a rollback that the checkpoint does not know of."""
         new = not rolled.remedies
-        about: dict[str, Any] = {"others": rolled.others, "risen": rolled.risen, "again": not new}
-        context = Context(rolled.detector, rolled.step, rolled.to_step, self.levers, rolled.strength, **about)
-        if self._rewards.would_flatten():
-            self.levers.knobs.pop("reward_clip", None)
+        about: dict[str, Any] = {"others": rolled.others, "risen": rolled.risen, "rewards": rolled.rewards}
+        context = Context(
+            rolled.detector, rolled.step, rolled.to_step, self.levers, rolled.strength, again=not new, **about
+        )
         remedies = self._pharmacy.apply(context)
         if new:
             rolled.remedies[:] = remedies
@@ -239,4 +237,4 @@ class GoingBack:
     def end(self) -> None:
         """The run is over: the memory of its snapshots is free."""
         if self._rollback is not None:
-            self._rollback.snapshots.kept.clear()
+            self._rollback.close()

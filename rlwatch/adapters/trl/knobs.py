@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections import deque
 from typing import Any
 
 from rlwatch.adapters.seams import Seams
-
-FIRST_CLIP = 2.0
-"""The bound that the first clipping of rewards sets (`rlwatch.responses.remedy.clip_rewards`)."""
 
 
 class ClipRange:
@@ -41,19 +35,12 @@ class RewardClip:
     def __init__(self, trainer: Any, seams: Seams) -> None:
         self.limit: float | None = None
         self._trainer = trainer
-        self._typical: deque[Any] = deque(maxlen=64)
         self.able = seams.add(trainer, "_calculate_rewards", change=self._clip)
 
     def _clip(self, result: Any) -> Any:
-        if not self._trainer.model.training:
+        if self.limit is None or not self._trainer.model.training:
             return result
-        self._typical.append(result.detach().abs().nanmedian())
-        return result if self.limit is None else result.clamp(-self.limit, self.limit)
-
-    def would_flatten(self) -> bool:
-        """Whether rewards usually lie beyond the first bound: clipping would then make them all alike."""
-        usual = [value for value in (float(each) for each in self._typical) if math.isfinite(value)]
-        return bool(usual) and statistics.median(usual) >= FIRST_CLIP
+        return result.clamp(-self.limit, self.limit)
 
 
 def knobs_of(trainer: Any, rewards: RewardClip) -> dict[str, Any]:

@@ -15,6 +15,11 @@ LATEST = ("num_tokens",)
 """Running totals: TRL puts a new list of one in their place instead of appending."""
 
 
+def evaluation_of(logs: Mapping[str, Any]) -> dict[str, float]:
+    """An evaluation's own numbers in a log that Hugging Face makes of it."""
+    return {key: x for key, x in logs.items() if key.startswith("eval_") and isinstance(x, float)}
+
+
 class StepMetrics:
     """The growth of a trainer's metric lists since `mark`."""
 

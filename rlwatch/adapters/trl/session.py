@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rlwatch.adapters.pytorch import _unwrapped
 from rlwatch.adapters.seams import Seams
+from rlwatch.adapters.step_norms import StepNorms
 from rlwatch.adapters.trl.backward import BackwardGuard, steps_inside_backward
 from rlwatch.adapters.trl.families import family_of
 from rlwatch.adapters.trl.going_back import GoingBack
@@ -55,10 +59,13 @@ class Session:
         self.watch = watch
         self.ranks = ranks
         self._guest = guest
-        self._rename = family_of(trainer).rename
+        family = family_of(trainer)
+        self._rename = family.rename
+        self._penalised = family.trainer in ("GRPOTrainer", "RLOOTrainer")
         self._loss: Any = None
         self._grad_norm: Any = None
         self._overflows = 0
+        self._begun = 0.0
         self._seams = seams = Seams(guest)
         self.going_back: GoingBack | None = None
         if watch.settings.on_critical == "rollback":
@@ -71,12 +78,17 @@ class Session:
         # Older transformers have no _get_grad_norm. Both give the norm before clipping, of all ranks together.
         if not seams.add(trainer, "_get_grad_norm", self._on_grad_norm):
             seams.add(trainer.accelerator, "clip_grad_norm_", self._on_grad_norm)
+        self._norms: StepNorms | None = None
         if steps_inside_backward(trainer):
             BackwardGuard(trainer, watch, ranks, seams)
+        else:
+            self._norms = self._guarded("the norms of updates", StepNorms, [_unwrapped(trainer.optimizer)], guest)
+        self._evaluated: dict[str, Any] = {}
 
     def begin_step(self) -> None:
         """Before the first micro-batch of an optimizer step."""
         self._loss = self._grad_norm = None
+        self._begun = time.perf_counter()
         self._metrics.mark()
         self._rollouts.drop()
         self._pairs.drop()
@@ -84,8 +96,14 @@ class Session:
     def end(self) -> None:
         """Restore the trainer's methods."""
         self._seams.remove()
+        if self._norms is not None:
+            self._norms.remove()
         if self.going_back is not None:
             self.going_back.end()
+
+    def evaluated(self, metrics: Mapping[str, Any]) -> None:
+        """An evaluation has ended: its metrics go with the next row."""
+        self._evaluated.update(metrics)
 
     def _on_loss(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         self._loss = result if self._loss is None else self._loss + result
@@ -147,7 +165,16 @@ class Session:
         row: dict[str, Any] = {self._rename.get(key, key): x for key, x in self._metrics.take().items()}
         row.update(measured)
         row["learning_rate"] = optimizer.param_groups[0]["lr"]
+        if "step_time" not in row and self._begun:  # only those that sample measure it
+            row["step_time"] = time.perf_counter() - self._begun
+        beta = vars(self.trainer).get("beta")
+        if isinstance(beta, float) and beta > 0.0 and self._penalised:
+            row["kl_coef"] = beta  # a remedy may change it
         row.update(self._rollouts.take())
+        if self._norms is not None:
+            row.update(self._guarded("the norms of updates", self._norms.take) or {})
+        row.update(self._evaluated)
+        self._evaluated.clear()
         return self.watch.log(row, step=step)
 
     # The values that are still tensors

@@ -1,0 +1,57 @@
+"""`rlwatch doctor`."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rlwatch.cli.base import Format, Work, signal_map, wrong
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(doctor)
+
+
+def doctor(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or its log.")],
+    maps: Annotated[
+        list[str] | None, typer.Option("--map", metavar="SIGNAL=KEY", help="The log's key of a signal or of `step`.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="Defaults for an algorithm, as of `scan`.")] = None,
+    form: Annotated[Format, typer.Option("--format", help="A report to read, or a JSON object.")] = Format.TEXT,
+) -> Work:
+    """Examine one run: log, checkpoints, record; a verdict and what to do next.
+
+    The health score is the mean of four parts, each shown with its weight: training (the scan of the log), checkpoints
+    (whole on the disk, and saved before anything broke), sight (how many detectors had their signals) and record (seed,
+    versions, commit). A part that could not be evaluated is named and does not count; without a judged log there is no
+    score. The verdict is one word, and follows the diagnosis, not the score.
+
+    \b
+    Examples:
+      rlwatch doctor outputs/grpo-7b
+      rlwatch doctor outputs/grpo-7b --format json | jq -r .resume_from
+
+    \b
+    Exit codes:
+      0    healthy
+      1    adjust: go on, with the changes named
+      2    stop
+      3    not evaluated: the log cannot be read, or holds too little
+      64   the command line or a setting is wrong
+    """
+    return partial(_doctor, run, maps or [], preset, form)
+
+
+def _doctor(run: Path, maps: list[str], preset: str | None, form: Format) -> int:
+    from rlwatch.config import ConfigError
+    from rlwatch.offline.doctor.doctor import run as examine_and_print
+
+    try:
+        return examine_and_print(run, preset, signal_map(maps), form.value)
+    except ConfigError as error:
+        return wrong(str(error))

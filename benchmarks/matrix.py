@@ -34,7 +34,7 @@ from rlwatch.detectors.registry import detector_classes
 
 SEEDS = 20
 HEALTHY_ROWS = 600
-TRACES = HERE / "gym" / "traces"
+TRACES = HERE / "gym" / "recorded"
 PAGE = HERE / "matrix.md"
 
 
@@ -50,6 +50,7 @@ class Line:
     runs: int = 0
     named: int = 0
     told: int = 0
+    right_critical: int = 0
     early: int = 0
     spoke: Counter[str] = field(default_factory=Counter)
     critical: Counter[str] = field(default_factory=Counter)
@@ -66,10 +67,11 @@ class Line:
         self.spoke.update({alert.detector for _, alert in late})
         self.critical.update({alert.detector for _, alert in late if alert.critical})
         if late:
-            self.first.update({alert.detector for row, alert in late if row == late[0][0]})
-        right = [row for row, alert in late if alert.detector in self.names]
+            self.first.update(sorted({alert.detector for row, alert in late if row == late[0][0]}))
+        right = [(row, alert) for row, alert in late if alert.detector in self.names]
         self.named += bool(right)
-        self.delays += [right[0] - onset] if right else []
+        self.right_critical += any(alert.critical for _, alert in right)
+        self.delays += [right[0][0] - onset] if right else []
 
 
 def alerts_of(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[int, Alert]]:
@@ -134,17 +136,16 @@ def summary(lines: Iterable[Line]) -> str:
     """Each fault: how often it is named, by whom, how late, and who is first."""
     rows = []
     for line in lines:
-        tiers = [f"{line.critical[name]} critical" for name in line.names if line.critical[name]]
         first = ", ".join(f"{name} {count}" for name, count in line.first.most_common(3))
         rows.append([
             line.fault,
             f"{line.named} of {line.runs}" if line.names else f"{line.told} of {line.runs} told",
             f"{median(line.delays):g}" if line.delays else "-",
-            ", ".join(tiers) or "warning" if line.named else "-",
+            str(line.right_critical) if line.names else "-",
             first or "-",
             str(line.early) if line.names else "-",
         ])
-    head = ["fault", "rightly named", "after rows", "tier", "who spoke first (runs)", "runs with an alert before it"]
+    head = ["fault", "rightly named", "after rows", "critical", "who spoke first (runs)", "alert before it (runs)"]
     return markdown(head, rows)
 
 
@@ -158,7 +159,8 @@ Made by `python benchmarks/matrix.py --write`: every fault through one `Watch(ca
 A cell says in how many of the fault's runs a detector spoke, from the onset on: `!` with a critical in at least one,
 **bold** where it was the first in most of them (or together with the first), [in brackets] where it is right by what
 the fault says of itself, `-` where it would have been and was silent. Others that speak are not wrong: a reward that
-dies takes its spread and the gradient with it.
+dies takes its spread and the gradient with it. Below each grid: runs of which a right detector spoke, rows after the
+onset until it did (median), and runs in which a right one was critical.
 
 The detectors:
 
@@ -175,7 +177,8 @@ _ABOUT = {
 with a critic and an inference engine logs, at the levels of real healthy runs. They are the textbook cases that the
 detectors' own tests use: the table shows who else speaks, and who is first. `(none)` is the loop without a fault.""",
     "Recorded faults": """The gym's runs (`benchmarks/gym`): real small GRPO and PPO training, broken on purpose, all
-strengths and seeds of a fault in one row; `grpo/healthy` and the like are runs without one.""",
+strengths and seeds of a fault in one row; `grpo/healthy` and the like are runs without one. Mild strengths do no harm
+in some runs, and silence is right there: [detection.md](detection.md) leaves those out.""",
 }
 
 

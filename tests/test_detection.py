@@ -17,10 +17,10 @@ from rlwatch.detectors.registry import detector_classes
 from rlwatch.offline.replay import replay
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
+sys.path[:0] = [str(BENCHMARKS.parent), str(BENCHMARKS)]
 
 from detection_parts import leave_out, ours, peers, tables  # noqa: E402
-from detection_parts.runs import Run, canonical, corpus  # noqa: E402
+from detection_parts.runs import Run, canonical, corpus, traces  # noqa: E402
 from detection_parts.score import Said, score  # noqa: E402
 
 
@@ -136,6 +136,25 @@ def test_reading_a_corpus(tmp_path: Path) -> None:
 def test_uncertain_labels_are_left_out(tmp_path: Path, label: dict[str, str]) -> None:
     """An alert on such a run is neither right nor wrong."""
     assert list(corpus(labelled(tmp_path, **label))) == []
+
+
+def test_reading_the_gym_s_runs() -> None:
+    """Healthy ones and those whose fault did harm, with the detectors that name it; the rest is only counted."""
+    pytest.importorskip("torch")
+    from benchmarks.gym.traces import load
+
+    known = {trace.key: trace for trace in load()}
+    found, harmless = traces()
+    assert len(found) + harmless == len(known)
+    assert harmless >= 1
+    for one in found:
+        trace = known[one.name]
+        assert one.failed == bool(trace.fault)
+        assert len(one.rows) == len(one.steps) == len(trace)
+        assert set(one.words) <= set(detector_classes())
+        assert bool(one.words) == one.failed
+    left_out = set(known) - {one.name for one in found}
+    assert all(known[key].fault and known[key].info["end"] > 0.2 for key in left_out)
 
 
 def test_rows_for_other_packages(tmp_path: Path) -> None:

@@ -71,12 +71,12 @@ def test_a_line_counts_runs_not_alerts() -> None:
     line.add([(12, said("clip_fraction")), (15, critical), (30, critical)], onset=10)
     line.add([(5, said("throughput")), (11, said("kl_explosion")), (11, said("clip_fraction"))], onset=10)
     line.add([], onset=10)
-    assert (line.runs, line.told, line.named, line.early) == (3, 2, 2, 1)
+    assert (line.runs, line.told, line.named, line.early, line.right_critical) == (3, 2, 2, 1, 1)
     assert line.spoke == {"clip_fraction": 2, "kl_explosion": 2}
     assert line.first == {"clip_fraction": 2, "kl_explosion": 1}
     assert line.critical == {"kl_explosion": 1}
     assert line.delays == [5, 1]
-    assert "| fault | 2 of 3 | 3 | 1 critical | clip_fraction 2, kl_explosion 1 | 1 |" in matrix.summary([line])
+    assert "| fault | 2 of 3 | 3 | 1 | clip_fraction 2, kl_explosion 1 | 1 |" in matrix.summary([line])
     cells = matrix.grid([line]).splitlines()[-1].split(" | ")
     names = list(detector_classes())
     assert cells[2 + names.index("clip_fraction")] == "**2**"

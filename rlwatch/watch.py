@@ -141,9 +141,9 @@ class Watch:
         alerts = self._team.update(observation) if not self._settling else []
         self._settling = max(0, self._settling - 1)
         poisoned = observation.poisoned
-        action, note = self._decide(alerts, poisoned)
-        verdict = Verdict(observation.step, tuple(alerts), action, poisoned, note)
         self.health.judged(observation.row, alerts)
+        action, note = self._decide(alerts, poisoned, self.health.open(halting=True))
+        verdict = Verdict(observation.step, tuple(alerts), action, poisoned, note)
         if self._tags is not None:
             self._tags.update(now=bool(alerts))
         for alert in alerts:

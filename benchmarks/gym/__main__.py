@@ -11,7 +11,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from benchmarks.gym.cases import MODES, TASKS, Case, fault_cases, healthy_cases
+from benchmarks.gym.cases import MODES, TASKS, Case, Mode, fault_cases, healthy_cases
 from benchmarks.gym.faults import FAULTS
 from benchmarks.gym.outcome import Outcome
 from benchmarks.gym.report import report
@@ -65,14 +65,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _cases(options: argparse.Namespace) -> Iterator[Case]:
+    watched: tuple[Mode, ...] = ("halt", "rollback") if options.full else ("rollback",)
     if options.healthy is not None:
-        return healthy_cases(options.healthy)
+        return healthy_cases(options.healthy, watched if options.mode is None else (options.mode,))
     modes = MODES if options.mode is None else (options.mode,)
     seeds = options.seeds or (FULL_SEEDS if options.full else 1)
     faults = fault_cases(seeds, modes, None if options.full else 1, trl=options.trl)
     if options.only or options.trl:
         return (case for case in faults if options.only in case.fault)
-    return chain(faults, healthy_cases(FULL_HEALTHY if options.full else QUICK_HEALTHY))
+    return chain(faults, healthy_cases(FULL_HEALTHY if options.full else QUICK_HEALTHY, watched))
 
 
 def _list() -> int:

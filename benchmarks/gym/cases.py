@@ -93,10 +93,11 @@ def fault_cases(
                 yield from (Case(fault.trainer, seed, key, strength, mode) for mode in modes if mode != "none")
 
 
-def healthy_cases(count: int) -> Iterator[Case]:
-    """`count` healthy runs, two of three with GRPO, all different."""
+def healthy_cases(count: int, modes: tuple[Mode, ...] = ("none",)) -> Iterator[Case]:
+    """`count` healthy runs, two of three with GRPO, all different; each in these modes."""
     for i in range(count):
-        yield Case("ppo" if i % 3 == 2 else "grpo", seed=1000 + i, grid=i)
+        for mode in modes:
+            yield Case("ppo" if i % 3 == 2 else "grpo", seed=1000 + i, mode=mode, grid=i)
 
 
 def _base_config(trainer: str, seed: int, tasks: tuple[str, ...]) -> Config:

@@ -127,9 +127,17 @@ class Health:
     def _covering(self, row: int) -> list[Trace]:
         return [trace for trace in (*self._ended, *self._open) if trace.covers(row)]
 
-    def open(self) -> list[str]:
-        """The detectors whose trouble lasts, by when it began."""
-        return list(dict.fromkeys(trace.detector for trace in sorted(self._open, key=lambda trace: trace.told)))
+    def open(self, halting: bool = False) -> list[str]:
+        """The detectors whose trouble lasts, by when it was told.
+
+        Args:
+            halting: only those whose settings let them halt a run.
+        """
+        if not self._open:
+            return []
+        names = dict.fromkeys(trace.detector for trace in sorted(self._open, key=lambda trace: trace.told))
+        known = self._detectors
+        return [n for n in names if not halting or (n in known and known[n].settings.severity == "critical")]
 
     def lag_of(self, detector: str) -> int:
         """The rows by which a detector may speak late."""

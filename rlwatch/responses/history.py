@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rlwatch.alert import Verdict
 from rlwatch.responses.council import Proposal
 from rlwatch.responses.decision import SETTLE
 from rlwatch.responses.reward_scale import Bound
@@ -48,6 +49,16 @@ class Rolled:
 
     def __post_init__(self) -> None:
         self.rewards = None if self.rewards is None else Bound(*self.rewards)  # a list, when it comes from JSON
+
+
+def asker(verdict: Verdict) -> str:
+    """The detector because of which a verdict asks to go back.
+
+    The first critical; without one the last of several that warn at once, or a streak of non-finite steps.
+    """
+    criticals = [alert.detector for alert in verdict.alerts if alert.critical]
+    warned = [] if verdict.poisoned else [alert.detector for alert in reversed(verdict.alerts)]
+    return next(iter([*criticals, *warned]), NONFINITE)
 
 
 class History:

@@ -65,6 +65,18 @@ def test_gold_that_falls_with_the_reward_is_another_failure() -> None:
     assert alerts_of(NAME, run) == []
 
 
+def test_gold_that_is_lost_while_the_reward_holds() -> None:
+    """Half of the best, twice: critical at the second score, and traced back to where gold was last good."""
+    rng = np.random.default_rng(0)
+    gold = np.full(300, np.nan)
+    gold[::10] = np.interp(np.arange(0, 300, 10), [0, 100, 150, 240, 300], [0.2, 0.5, 0.5, 0.1, 0.0])
+    run = {"reward_mean": np.linspace(0.5, 0.6, 300) + rng.normal(0.0, 0.03, 300), "gold_score": gold}
+    alert = next(alert for alert in alerts_of(NAME, run) if alert.critical)
+    assert 200 <= alert.step <= 230
+    assert alert.message.startswith("Gold fell to 0.")
+    assert alert.step - alert.evidence["rows_since_onset"] <= 150
+
+
 def test_gold_logged_in_rows_of_its_own() -> None:
     """An evaluation every 20 rows, in a row without a reward: held against the rewards since the last one."""
     one = detector_classes()[NAME]()

@@ -32,6 +32,25 @@ def test_a_slow_fall_is_found_too(strength: float) -> None:
     first(NAME, reward_collapse(strength, rows=500), onset=100, delay=int(5 / strength), severity="warning")
 
 
+def test_a_fall_is_traced_back_to_its_beginning() -> None:
+    """A slow one began long before its alert; what is before the trace is the reward's best."""
+    for strength in (0.02, 0.1):
+        alert = first(NAME, reward_collapse(strength, rows=500), onset=100, delay=int(5 / strength), severity="warning")
+        began = alert.step - alert.evidence["rows_since_onset"]
+        assert 60 <= began <= 100 + 0.4 / strength
+
+
+def test_an_evaluation_that_fell_too_makes_it_critical() -> None:
+    """A fall that only warns by itself."""
+    run = reward_collapse(strength=0.3, rows=200)
+    level = np.where(np.arange(200) < 100, 0.8, 0.2) + np.random.default_rng(0).normal(0.0, 0.02, 200)
+    severities = {}
+    for name, gold in (("alone", np.full(200, 0.7)), ("both", np.where(np.arange(200) < 100, 0.7, 0.2))):
+        alerts = alerts_of(NAME, {**run, "reward_mean": level, "gold_score": gold})
+        severities[name] = {alert.severity.value for alert in alerts}
+    assert severities == {"alone": {"warning"}, "both": {"critical"}}
+
+
 def test_a_recorded_collapse() -> None:
     """A GRPO run, one row in five steps: .9 .88 -> .23 -> 0 at its eighth row."""
     rewards = [0.85, 0.97, 0.85, 0.72, 1.0, 0.95, 0.88, 0.23, *[0.0] * 4, 0.025, 0.075, 0.15, *[0.02] * 12]

@@ -49,6 +49,20 @@ def test_reduce_on_plateau_keeps_the_scaled_rate() -> None:
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.008)
 
 
+def test_the_factor_of_a_schedule() -> None:
+    """What it makes of its base rate, whatever a remedy made of both; None where there is none."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1)
+    assert Levers([optimizer]).schedule_factor is None
+    schedule = lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 if step < 2 else 50.0)
+    levers = Levers([optimizer], [schedule])
+    assert levers.schedule_factor == 1.0
+    levers.scale_learning_rates(0.2)
+    for _ in range(2):
+        optimizer.step()
+        schedule.step()
+    assert levers.schedule_factor == pytest.approx(50.0)
+
+
 def test_wrapped_schedulers_and_several_groups() -> None:
     """Accelerate wraps the schedule; each group has its own rate; a tensor rate is scaled where it is."""
     rate = torch.tensor(0.5)

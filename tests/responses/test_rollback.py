@@ -17,7 +17,9 @@ from rlwatch import Action, Verdict, Watch
 from rlwatch.responses.council import Proposal
 from rlwatch.responses.decision import STREAK
 from rlwatch.responses.history import History, Rolled
+from rlwatch.responses.host import HostBuffers
 from rlwatch.responses.remedy import Context
+from rlwatch.responses.snapshots import Snapshot
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -451,6 +453,16 @@ def test_a_quick_return_gets_one_more_chance() -> None:
     assert (
         history_of(("kl_explosion", 100, 60), ("kl_explosion", 106, 50)).refusal(failed("entropy_collapse", 112)) == ""
     )
+
+
+def test_how_far_a_schedule_had_risen() -> None:
+    """Against the highest of the states before, so that a warm-up is no jump."""
+    before = [Snapshot(row, row, HostBuffers(), {}) for row in (0, 10, 20)]
+    for snapshot, factor in zip(before, (0.01, 1.0, None), strict=True):
+        snapshot.factor = factor
+    assert History.risen(30.0, before) == 30.0
+    assert History.risen(0.5, before) == 1.0
+    assert History.risen(None, before) == History.risen(30.0, before[2:]) == 1.0
 
 
 def test_a_nan_gets_none() -> None:

@@ -18,6 +18,12 @@ from rlwatch.streaming.recent import Recent
 _FEWEST = 5
 """Gold scores that it takes to judge."""
 
+_LOST, _LOST_IN_A_ROW, _LOST_ROW = 0.5, 2, 24
+"""Share of the best gold, and scores in a row below it, that are a loss; before this row the best is not known yet."""
+
+_LOST_NOISE = 3.0
+"""Standard deviations of a score that it must lie below the best."""
+
 _PATIENCE, _LONG_PATIENCE = 2, 10
 """Gold scores in a row that must be left behind: few where both are shares, many where the proxy's scale is free."""
 
@@ -29,6 +35,8 @@ class ProxyDivergence(Detector):
     down after it rose: Gao et al. 2022). And a proxy up by 30 % that gold does not follow: by a tenth of the gain where
     both are shares (measured: programs that compile .20 -> .63, that are correct .001 -> .004), by 5 % elsewhere. Both
     must be more than noise. Gold may be sparse: each score is held against the rewards since the one before.
+    Gold that has lost half of its best, two scores in a row, while the proxy holds is critical: what the run is for is
+    being unlearnt (measured: no such pair in the gym's healthy runs, benchmarks/gym).
     Per-sample gold scores give the correlation with the reward, whose fall is the earliest sign.
     """
 
@@ -45,6 +53,8 @@ class ProxyDivergence(Detector):
         "_best",
         "_at_best",
         "_flat",
+        "_low",
+        "_since_high",
         "_agreed",
         "_agrees",
         "_spread",
@@ -69,7 +79,7 @@ class ProxyDivergence(Detector):
         self._proxy, self._gold = Pace(), Pace()
         self._sum, self._count = 0.0, 0
         self._best = self._at_best = 0.0
-        self._flat = 0
+        self._flat = self._low = self._since_high = 0
         self._agreed, self._agrees = Opening(5), Recent(5)
         self._spread, self._spread_now = Opening(10), Recent(5)
 
@@ -79,6 +89,7 @@ class ProxyDivergence(Detector):
         if reward is not None:
             self._sum += max(-1e100, min(1e100, reward))
             self._count += 1
+        self._since_high += 1
         return super().update(obs)
 
     def check(self, obs: Observation) -> Finding | None:
@@ -97,9 +108,22 @@ class ProxyDivergence(Detector):
         self._agree(obs)
         if self._gold.count <= 3 or self._gold.mean > self._best:
             self._best, self._at_best = self._gold.mean, proxy.mean
+        if gold >= 0.9 * self._best:
+            self._since_high = 0
         if self._gold.count < _FEWEST:
             return None
-        return self._turned() or self._left_behind() or self._parted()
+        return self._lost(gold) or self._turned() or self._left_behind() or self._parted()
+
+    def _lost(self, gold: float) -> Finding | None:
+        """Gold has fallen to half of its best and the proxy has not fallen; below zero there is no half."""
+        best = self._best
+        low = 0.0 <= gold < _LOST * best and best - gold > _LOST_NOISE * self._gold.noise
+        low = low and self._proxy.now >= self._at_best - 0.1 * abs(self._at_best)
+        self._low = self._low + 1 if low else 0
+        if self._low < _LOST_IN_A_ROW or self._rows < _LOST_ROW:
+            return None
+        text = f"Gold fell to {gold / best:.2f} of its best, from {best:.3g} to {gold:.3g}, and the reward did not"
+        return critical(text, **self._evidence())
 
     def _turned(self) -> Finding | None:
         """Gold has passed its best while the proxy went on."""
@@ -183,6 +207,7 @@ class ProxyDivergence(Detector):
             "proxy_at_gold_best": self._at_best,
             "standard_errors": [proxy.error, gold.error],
             "gold_scores_seen": gold.count,
+            "rows_since_onset": 2 * self._since_high,
         }
         if len(self._agreed):
             evidence["sample_correlation"] = [self._agreed.level, self._agrees.values[-1]]

@@ -44,7 +44,7 @@ class RewardCollapse(Detector):
     core: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("reward_mean", "rewards")
     warmup: ClassVar[int] = 8
-    state: ClassVar[tuple[str, ...]] = ("_standing", "_lows", "_low_share", "_since_high")
+    state: ClassVar[tuple[str, ...]] = ("_standing", "_lows", "_low_share", "_since_high", "_gold_best", "_gold_low")
 
     class Settings(DetectorSettings):
         """Shares are of the distance from the floor (0, or the lowest level where rewards are negative) to the peak."""
@@ -59,9 +59,14 @@ class RewardCollapse(Detector):
         self._lows = 0
         self._low_share = Recent(17)
         self._since_high = 0
+        self._gold_best, self._gold_low = 0.0, False
 
     def check(self, obs: Observation) -> Finding | None:
         """Judge the level of the last rows when this row is low itself."""
+        gold = obs.signals.get("gold_score")
+        if gold is not None:
+            self._gold_best = max(self._gold_best, gold)
+            self._gold_low = 0.0 <= gold < 0.5 * self._gold_best
         x = obs.signals.get("reward_mean")
         if x is None:
             return None
@@ -117,4 +122,6 @@ class RewardCollapse(Detector):
         sure = fall.rows >= 5 and fall.sigmas > _SURE * limits.sigma and self._standing.rows >= _YOUNG
         if fall.left < limits.critical_left and sure:
             return critical(text, **evidence)
+        if self._gold_low and self._standing.rows >= _YOUNG:
+            return critical(f"{text}; the evaluation has lost half as well", gold_best=self._gold_best, **evidence)
         return warning(text, **evidence)

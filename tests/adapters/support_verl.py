@@ -400,6 +400,66 @@ class Sampler:
         tq.kv_batch_put(keys=uids, partition_id="train", tags=[{"status": "finished"}] * len(uids))
 
 
+class SamplerV0:
+    """The V0 trainer's agent loop: the same, padded, in a DataProto."""
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def generate_sequences(self, batch: Any) -> Any:
+        import numpy as np
+        from verl.protocol import DataProto
+
+        trainer = self.trainer
+        prompts = torch.tensor([tokens_of(trainer, messages) for messages in batch.non_tensor_batch["raw_prompt"]])
+        responses, mask, logps = sample(trainer, prompts)
+        scores = reward(prompts, responses, mask, trainer.global_steps)
+        count, width = len(prompts), trainer.config.data.max_prompt_length
+        padding = torch.zeros(count, width - prompts.shape[1], dtype=torch.long)
+        attention = torch.cat([padding, torch.ones_like(prompts), mask.long()], dim=1)
+        responses = responses * mask
+        by_token = torch.zeros(count, RESPONSE)
+        by_token[torch.arange(count), mask.sum(-1) - 1] = scores.float()
+        tensors = {
+            "prompts": torch.cat([padding, prompts], dim=1),
+            "responses": responses,
+            "input_ids": torch.cat([padding, prompts, responses], dim=1),
+            "attention_mask": attention,
+            "position_ids": (attention.cumsum(-1) - 1).clamp(min=0),
+            "response_mask": mask.long(),
+            "rm_scores": by_token,
+            "rollout_log_probs": logps * mask,
+        }
+        halves = (scores * 0.5).numpy()
+        others = {
+            "multi_modal_inputs": np.array([{} for _ in range(count)], dtype=object),
+            "__num_turns__": np.full(count, 2, dtype=np.int32),
+            "half": np.array(halves.tolist(), dtype=object),
+        }
+        return DataProto.from_dict(tensors, others, meta_info={"timing": {}, "reward_extra_keys": ["half"]})
+
+
+def run_v0(config: Any) -> Any:
+    """The V0 `TaskRunner.run` in this process; the trainer after its `fit`."""
+    from verl.trainer.main_ppo_v0 import TaskRunner
+    from verl.trainer.ppo.ray_trainer import RayPPOTrainer
+
+    trainers: list[Any] = []
+
+    def init_workers(self: Any) -> None:
+        make_workers(self)
+        self.distillation_config = None
+        self.async_rollout_manager = SamplerV0(self)
+        trainers.append(self)
+
+    original, RayPPOTrainer.init_workers = RayPPOTrainer.init_workers, init_workers
+    try:
+        TaskRunner.__ray_metadata__.modified_class().run(config)
+    finally:
+        RayPPOTrainer.init_workers = original
+    return trainers[0]
+
+
 def install() -> None:
     """Have `main_ppo` use all this: its trainer for mode "sync" is verl's own but for `_setup`."""
     from verl.trainer.ppo.v1 import trainer_base
@@ -512,6 +572,24 @@ def rewarding(function: Callable[..., torch.Tensor]) -> Iterator[None]:
         yield
     finally:
         globals()["reward"] = before
+
+
+@contextlib.contextmanager
+def observing(seen: list[dict[str, Any]]) -> Iterator[None]:
+    """Notes the samples of each observation that is judged."""
+    from rlwatch.watch import Watch
+
+    original = Watch._judge
+
+    def judge(self: Any, observation: Any) -> Any:
+        seen.append(dict(observation.samples))
+        return original(self, observation)
+
+    Watch._judge = judge
+    try:
+        yield
+    finally:
+        Watch._judge = original
 
 
 def weights(trainer: Any) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ pytest.importorskip("verl", reason="verl is not installed: .ci/verl makes its en
 import numpy as np
 import support_verl
 import torch
-from support_verl import copying, rewarding, train, weights
+from support_verl import copying, observing, rewarding, train, weights
 
 from rlwatch.adapters.seams import Seam
 
@@ -62,29 +62,6 @@ def test_each_step_is_one_row_with_its_samples(tmp_path: Path) -> None:
     row = run.rows()[-1]
     assert {"entropy", "loss", "grad_norm", "learning_rate", "clip_fraction", "approx_kl", "staleness"} <= set(row)
     assert run.watch.failures == {}
-
-
-def observing(seen: list[dict[str, Any]]) -> Any:
-    """Notes the samples of each observation that is judged."""
-    import contextlib
-
-    from rlwatch.watch import Watch
-
-    @contextlib.contextmanager
-    def inside() -> Any:
-        original = Watch._judge
-
-        def judge(self: Any, observation: Any) -> Any:
-            seen.append(dict(observation.samples))
-            return original(self, observation)
-
-        Watch._judge = judge  # type: ignore[method-assign]
-        try:
-            yield
-        finally:
-            Watch._judge = original  # type: ignore[method-assign]
-
-    return inside()
 
 
 def test_a_watched_run_is_the_same_run(tmp_path: Path) -> None:

@@ -60,7 +60,6 @@ class GoingBack:
         self._pharmacy = Pharmacy()
         self._levers: Levers | None = None
         self._rate: WorkerKnob | None = None
-        self._first: dict[str, float] = {}
         watch.promise_rollback()
         if stop.able and int(entry(trainer.config, "trainer.save_freq") or 0) <= 0:
             logger.warning(
@@ -75,13 +74,14 @@ class GoingBack:
             knobs = knobs_of(self._trainer)
             self._rate = knobs["lr"][0] if "lr" in knobs else None
             self._levers = Levers(knobs=knobs)
-            self._first = self._levers.values()
         return self._levers
 
     def respond(self, verdict: Verdict) -> None:
         """Go back, or end the run and say how to go on."""
         criticals = [alert.detector for alert in verdict.alerts if alert.critical]
-        failure = Proposal(True, criticals[0] if criticals else NONFINITE, self._watch.health.row)
+        detector = criticals[0] if criticals else NONFINITE
+        others = [name for name in self._watch.health.open() if name != detector]
+        failure = Proposal(True, detector, self._watch.health.row, others=others)
         found = self._checkpoints.newest_healthy()
         refused = self._refusal(failure)
         if found is None or refused:
@@ -115,8 +115,9 @@ class GoingBack:
             # The schedule in the checkpoint knows of the remedies before it was saved, not of those since.
             if self._rate is not None:
                 self._rate.change(self._rate.factor / float((saved.get("rollback") or {}).get("rate", 1.0)))
-            strength = self.history.strength(failure.detector)
-            context = Context(failure.detector, verdict.step, step, levers, strength, alerts=verdict.alerts)
+            strength = self.history.strength
+            about = (levers, strength, verdict.alerts, failure.others)
+            context = Context(failure.detector, verdict.step, step, *about)
             remedies = self._pharmacy.apply(context)
             if not remedies:
                 raise RuntimeError(f"no remedy for {failure.detector} can be applied here, and without one it returns")
@@ -130,8 +131,9 @@ class GoingBack:
     def _note(self, verdict: Verdict, failure: Proposal, step: int, remedies: list[str]) -> None:
         row, detector = failure.row, failure.detector
         to_row = self._watch.rows - (self._watch.step - step)
-        strength, quick = self.history.strength(detector), self.history.quick(failure)
-        self.history.done.append(Rolled(detector, verdict.step, row, None, step, to_row, strength, quick, remedies))
+        strength, quick = self.history.strength, self.history.quick(failure)
+        rolled = Rolled(detector, verdict.step, row, None, step, to_row, strength, quick, remedies, failure.others)
+        self.history.done.append(rolled)
         used, budget = len(self.history.done), self.history.budget
         note = (
             f"{detector}: went back from step {verdict.step} to the checkpoint of step {step}; "
@@ -146,8 +148,8 @@ class GoingBack:
     def _retreat(self, verdict: Verdict, failure: Proposal, path: Path, step: int, why: str) -> None:
         """End the run without another checkpoint; the one to resume from is told what to change then."""
         to_row = self._watch.rows - (self._watch.step - step)
-        strength = self.history.strength(failure.detector)
-        rolled = Rolled(failure.detector, verdict.step, to_row, None, step, to_row, strength, quick=False)
+        strength = self.history.strength
+        rolled = Rolled(failure.detector, verdict.step, to_row, None, step, to_row, strength, False, [], failure.others)
         state = self._checkpoints.read(path)
         if state is not None:
             rollback = {**self.export(), "pending": asdict(rolled)}
@@ -159,8 +161,9 @@ class GoingBack:
     def export(self) -> dict[str, Any]:
         """What a resumed run must know: rollbacks, the knobs they turned, and by how much the rate was changed."""
         knobs = {} if self._levers is None else self._levers.knobs
+        first = {} if self._levers is None else self._levers.first
         values = {name: each.get() for name, each in knobs.items() if name != "lr"}  # that is in verl's checkpoint
-        turned = {name: [self._first[name], now] for name, now in values.items() if now != self._first[name]}
+        turned = {name: [first[name], now] for name, now in values.items() if now != first[name]}
         return {"done": [asdict(each) for each in self.history.done], "knobs": turned, "rate": self._factor()}
 
     def resumed(self, saved: Mapping[str, Any]) -> None:
@@ -179,8 +182,8 @@ class GoingBack:
             self._rate.factor = float(saved.get("rate", 1.0))
         if pending := saved.get("pending"):
             rolled = Rolled(**pending)
-            context = Context(rolled.detector, rolled.step, rolled.to_step, self.levers, rolled.strength)
-            remedies = self._pharmacy.apply(context)
+            about = (self.levers, rolled.strength, (), rolled.others)
+            remedies = self._pharmacy.apply(Context(rolled.detector, rolled.step, rolled.to_step, *about))
             rolled.remedies[:] = remedies
             self.history.done.append(rolled)
             used, budget = len(self.history.done), self.history.budget

@@ -32,6 +32,7 @@ class Places:
         trainer: of any kind, or None.
         on_samples: gets each step's DataProto and, where they are known, the uids of its prompts.
         on_save: called after the trainer has saved a checkpoint.
+        on_end: called when `fit` is done. V0 never closes its loggers: they go when Python collects them.
 
     Attributes:
         loop: see `loop_of`.
@@ -39,7 +40,12 @@ class Places:
     """
 
     def __init__(
-        self, trainer: Any, seams: Seams, on_samples: Callable[..., None], on_save: Callable[[], None]
+        self,
+        trainer: Any,
+        seams: Seams,
+        on_samples: Callable[..., None],
+        on_save: Callable[[], None],
+        on_end: Callable[[], None],
     ) -> None:
         self.loop = loop_of(trainer)
         self._seams = seams
@@ -48,6 +54,7 @@ class Places:
         self._keep: Any = None
         saves = seams.add(trainer, "_save_checkpoint", lambda *_: on_save())
         self.stops = bool(self.loop) and saves and hasattr(trainer, "total_training_steps")
+        seams.add(trainer, "_shutdown_dump_executor", lambda *_: on_end())
         if not self._listen(trainer):
             _lost("no compute_data_metrics beside its loop", "rewards, advantages and lengths by sample")
         if not self.stops:

@@ -77,7 +77,11 @@ def _components(batch: Any, count: int, order: list[int]) -> dict[str, Any]:
 
     parts = {}
     for name in batch.meta_info.get("reward_extra_keys") or ():
-        values = np.asarray(batch.non_tensor_batch.get(name, ()))
-        if values.shape == (count,) and values.dtype.kind in "bif":
-            parts[str(name)] = values.astype(np.float64)[order]
+        values = list(batch.non_tensor_batch.get(name, ()))
+        try:
+            numbers = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+        except (TypeError, ValueError):  # texts, lists of several lengths
+            continue
+        if numbers.shape == (count,):
+            parts[str(name)] = numbers[order]
     return parts

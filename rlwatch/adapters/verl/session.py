@@ -49,7 +49,7 @@ class Session:
         self._closed = False
         self.watch.hints.update(hints_for(config))
         self.watch.info["trainer"] = type(trainer).__name__
-        places = Places(trainer, self._seams, self._on_samples, self._on_save)
+        places = Places(trainer, self._seams, self._on_samples, self._on_save, self.finish)
         self._checkpoints = Checkpoints(trainer, self.watch, self._guest)
         self._stop = Stop(trainer, self.watch, self._checkpoints, places)
         self._back: GoingBack | None = None

@@ -32,6 +32,7 @@ from detection_parts.leave_out import leave_one_out
 from detection_parts.ours import RULES, ruled, watched
 from detection_parts.runs import Run, complain, corpus, traces
 from detection_parts.score import Said, Score, score
+from detection_parts.seen_otherwise import seen_otherwise
 from detection_parts.tables import HEAD, by_project, details, markdown, put, row, terminal
 
 README = HERE.parent / "README.md"
@@ -59,6 +60,7 @@ def options(given: list[str] | None = None) -> argparse.Namespace:
     folder = Path(tempfile.gettempdir()) / "rlwatch-bench-peers"
     parser.add_argument("--peers-dir", type=Path, default=folder, metavar="DIR", help=f"default: {folder}")
     parser.add_argument("--leave-one-out", action="store_true", help="with --corpus: fit limits without each project")
+    parser.add_argument("--otherwise", action="store_true", help="with --corpus: the same runs, logged otherwise")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures, and what was wrong or missed")
     parser.add_argument("--write", action="store_true", help="put the tables into README.md and detection.md")
     parser.add_argument("--verbose", action="store_true", help="list the wrong, missed and unnamed runs")
@@ -128,6 +130,10 @@ def main(given: list[str] | None = None) -> int:
             tables, found["leave one out"] = leave_one_out(runs)
             for mark, table in tables.items() if chosen.write else ():
                 put(PAGE, mark, table)
+        if chosen.otherwise:
+            table, found["logged otherwise"] = seen_otherwise(runs)
+            if chosen.write:
+                put(PAGE, "logged otherwise", table)
     if not chosen.no_traces:
         runs, harmless = traces(chosen.traces)
         complain(f"gym: {harmless} runs whose fault did no harm are left out")

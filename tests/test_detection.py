@@ -19,7 +19,7 @@ from rlwatch.offline.replay import replay
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path[:0] = [str(BENCHMARKS.parent), str(BENCHMARKS)]
 
-from detection_parts import leave_out, ours, peers, tables  # noqa: E402
+from detection_parts import leave_out, ours, peers, seen_otherwise, tables  # noqa: E402
 from detection_parts.runs import Run, canonical, corpus, traces  # noqa: E402
 from detection_parts.score import Said, score  # noqa: E402
 
@@ -272,3 +272,28 @@ def test_fitting_a_dial() -> None:
     ]
     told = {("kl_explosion", at): found for at, found in enumerate(by_position)}
     assert leave_out.fitted("kl_explosion", told, runs) == 2
+
+
+def test_the_same_run_logged_otherwise() -> None:
+    """Rows are left out, averaged over those that have the key, or begin later; steps go with them."""
+    rows = [(10 * i, {"kl": float(i), "text": "x"} | ({"gold": 1.0} if i == 4 else {})) for i in range(60)]
+    one = Run("one", "project", False, [float(step) for step, _ in rows], rows)
+    half = seen_otherwise.seen(one, "the other half")
+    assert half is not None
+    assert half.steps[:2] == [10.0, 30.0]
+    assert len(half.rows) == 30
+    thirds = seen_otherwise.seen(one, "means of 3 rows")
+    assert thirds is not None
+    assert thirds.rows[1] == (50, {"kl": 4.0, "text": "x", "gold": 1.0})
+    middle = seen_otherwise.seen(one, "from the middle on")
+    assert middle is not None
+    assert middle.rows == rows[30:]
+
+
+def test_what_is_too_short_or_failed_already_is_left_out() -> None:
+    """A failed run seen from later on, and a run of which less than 10 rows are left."""
+    rows = [(i, {"kl": 0.1}) for i in range(19)]
+    steps = [float(i) for i in range(19)]
+    assert seen_otherwise.seen(Run("one", "p", True, steps, rows), "from a tenth on") is None
+    assert seen_otherwise.seen(Run("one", "p", False, steps, rows), "from a tenth on") is not None
+    assert seen_otherwise.seen(Run("one", "p", False, steps, rows), "the other half") is None

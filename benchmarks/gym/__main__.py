@@ -20,7 +20,15 @@ from benchmarks.gym.store import Store, play_any, run_all
 from benchmarks.gym.traces import document, write
 
 QUICK_HEALTHY, FULL_HEALTHY = 20, 220
-FULL_SEEDS = 5
+FULL_SEEDS = 3
+RESULTS = Path(__file__).parent / "RESULTS.md"
+
+
+_HEAD = """# What the gym gave
+
+Written by `python -m benchmarks.gym --report --write --out FOLDER` from the runs that are in the folder. What a fault
+is stands in `faults.py`, what healthy, kept and wasted mean in `outcome.py`. Steps are optimizer steps (GRPO) or
+iterations (PPO). A twin is the same run without the fault."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,6 +38,8 @@ def main(argv: list[str] | None = None) -> int:
         return _list()
     if options.fault:
         return _one(options)
+    if options.smollm2:
+        return _smollm2()
     store = Store(options.out)
     try:
         if not options.report:
@@ -37,7 +47,10 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\nStopped; what is done is in {store.path}. The same command goes on from there.", file=sys.stderr)
         return 130
-    print(report(store))
+    text = report(store)
+    print(text)
+    if options.write:
+        RESULTS.write_text(f"{_HEAD}\n\n{text}\n", encoding="utf-8")
     return 0
 
 
@@ -45,11 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gym", description=__doc__)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--quick", action="store_true", help="one seed and strength a fault: minutes (the default)")
-    what.add_argument("--full", action="store_true", help="every fault and strength, 220 healthy runs: an hour")
+    what.add_argument("--full", action="store_true", help="every fault, strength and mode, 220 healthy runs: an hour")
     what.add_argument("--healthy", type=int, metavar="N", help="only N healthy runs")
     what.add_argument(
         "--fault", metavar="NAME", help="one run, with its timeline: grpo/reward_hole; grpo, ppo or trl: a healthy one"
     )
+    what.add_argument("--smollm2", action="store_true", help="SmolLM2-135M in TRL, with a rate that jumps")
     what.add_argument("--list", action="store_true", help="the faults")
     what.add_argument("--report", action="store_true", help="only print the tables of the results in --out")
     parser.add_argument("--strength", type=float, help="with --fault; default: its strongest")
@@ -58,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, help=f"seeds a fault; default 1, with --full {FULL_SEEDS}")
     parser.add_argument("--only", metavar="TEXT", default="", help="only faults with this in their name")
     parser.add_argument("--trl", action="store_true", help="the runs in TRL instead (slower, and fewer)")
+    parser.add_argument("--write", action="store_true", help=f"write the tables to {RESULTS.name} as well")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
     parser.add_argument("--out", type=Path, default=Path("gym_results"), help="where results are kept; resumed")
     parser.add_argument("--traces", type=Path, metavar="DIR", help="write the signals of the unwatched runs here")
@@ -80,6 +95,17 @@ def _list() -> int:
     for key, fault in FAULTS.items():
         strengths = ", ".join(f"{strength:g}" for strength in fault.strengths)
         print(f"{key:24} {fault.text} (strength {strengths}){'' if fault.curable else '; not curable: ' + fault.why}")
+    return 0
+
+
+def _smollm2() -> int:
+    from benchmarks.gym.smollm2 import run
+
+    try:
+        print("\n".join(run()))
+    except ModuleNotFoundError as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 

@@ -116,6 +116,7 @@ _GRPO = (
     Fault(
         "sampler_mismatch", "grpo", "the sampler's copy of the weights is rounded coarsely", (1.0, 1.5),
         ("rollout_mismatch", "kl_explosion", "entropy_explosion"), noisy_sampler,
+        curable=False, why="the copy stays wrong: whatever the weights are, the samples are another policy's",
     ),
     Fault(
         "entropy_bonus", "grpo", "the entropy bonus is far too large", (0.3, 1.0),

@@ -36,6 +36,11 @@ class Outcome:
     twin: Result
 
     @property
+    def curable(self) -> bool:
+        """Whether going back and a first remedy can save such a run."""
+        return FAULTS[self.result.case["fault"]].curable
+
+    @property
     def healthy(self) -> bool:
         return self.result.finite and self.result.end >= HEALTHY * min(self.twin.end, self.twin_as_learned)
 

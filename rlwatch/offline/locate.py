@@ -71,9 +71,9 @@ def _in_folder(folder: Path) -> Place:
             return Place("files", (folder / name,))
     if (folder / "metrics").is_dir() and (folder / "meta.yaml").is_file():
         return Place("mlflow", (folder,))
-    events = sorted(file for file in folder.glob("*tfevents*") if file.is_file())
+    events = events_in(folder)
     if events:
-        return Place("files", tuple(events))
+        return Place("files", events)
     single = [file for file in folder.glob("run-*.wandb") if file.is_file()]
     if len(single) == 1:
         return Place("files", (single[0],))
@@ -82,6 +82,15 @@ def _in_folder(folder: Path) -> Place:
     if inner:
         raise IngestError(f"it is a folder of several logs: name them, as in `rlwatch scan {inner}`")
     raise IngestError(f"the folder holds neither {RECORD} nor {STATE} nor checkpoint-*/{STATE} nor another known log")
+
+
+def events_in(folder: Path) -> tuple[Path, ...]:
+    """A folder's event files, the oldest first; else those of the newest run below `runs/`, where a Trainer logs."""
+    events = sorted(file for file in folder.glob("*tfevents*") if file.is_file())
+    if not events:
+        inner = sorted(file for file in folder.glob("runs/*/*tfevents*") if file.is_file())
+        events = [file for file in inner if file.parent == inner[-1].parent]
+    return tuple(events)
 
 
 def _trained_steps(state: Path) -> int:

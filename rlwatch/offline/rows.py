@@ -40,6 +40,7 @@ _WIDEST = 10_000
 _LONGEST_NUMBER = 40
 _LARGEST_STEP = 2**53
 _KEYS_KEPT = 10_000
+_STEPS_KEPT = 64
 
 
 class Row(NamedTuple):
@@ -59,7 +60,7 @@ class Normaliser:
     Attributes:
         unmet: keys of `signal_map` that no dict has held so far.
         skipped: dicts that were no training step (evaluations, summaries).
-        other_ranks: rows of other processes than the first.
+        ranks: whose rows came.
         backs: how often the step went back; `first_back` from where to where.
         numbered: whether a row named no step, so that rows are counted instead.
         ended: whether the last dict was the summary with which a Hugging Face Trainer ends.
@@ -68,7 +69,8 @@ class Normaliser:
 
     def __init__(self, signal_map: Mapping[str, str]) -> None:
         self.unmet = set(signal_map.values())
-        self.skipped = self.other_ranks = self.backs = 0
+        self.skipped = self.backs = 0
+        self.ranks = Ranks()
         self.first_back = (0, 0)
         self.numbered = self.ended = False
         self.found = Found(signal_map)
@@ -76,7 +78,6 @@ class Normaliser:
         mapped_step = [signal_map["step"]] if "step" in signal_map else []
         self._step_keys = (*mapped_step, *STEP_KEYS)
         self._step: int | None = None
-        self._rank: float | None = None
 
     def rows(self, dicts: Iterable[dict[str, Any]]) -> Iterator[Row]:
         """The training steps among `dicts`, in their order.
@@ -103,12 +104,9 @@ class Normaliser:
             self.ended = False
             if not self.found.known >= metrics.keys():
                 self.found.add(metrics)
-                if self._rank is None:
-                    self._rank = _rank_of(metrics)
-            if self._rank is not None and _rank_of(metrics) not in (None, self._rank):
-                self.other_ranks += 1
-                continue
             step = number if self._step is None else self._step
+            if self.ranks.other(metrics, step):
+                continue
             if held is not None:
                 if named and held_named and step == held.step and _complete(held.metrics, metrics):
                     held.metrics.update(metrics)
@@ -190,8 +188,37 @@ class Found:
                 self.sources[name] = key
 
 
-def _rank_of(metrics: Mapping[str, Any]) -> Any:
-    return next((metrics[key] for key in RANK_KEYS if key in metrics), None)
+class Ranks:
+    """Tells the rows of other processes from those of the first, once two of them have logged the same step.
+
+    Before that a key `rank` may be anything: the effective rank of a layer, say.
+
+    Attributes:
+        left_out: rows of other processes than the first.
+    """
+
+    def __init__(self) -> None:
+        self.left_out = 0
+        self._first: float | None = None
+        self._several = False
+        self._recent: dict[int, float] = {}
+
+    def other(self, metrics: Mapping[str, Any], step: int) -> bool:
+        """Whether a row is another process's, and to be left out."""
+        rank = next((metrics[key] for key in RANK_KEYS if key in metrics), None)
+        if not isinstance(rank, float) or not rank.is_integer():
+            return False
+        if self._first is None:
+            self._first = rank
+        self._several = self._several or self._recent.get(step, rank) != rank
+        if not self._several:
+            self._recent[step] = rank
+            if len(self._recent) > _STEPS_KEPT:
+                del self._recent[next(iter(self._recent))]
+        if self._several and rank != self._first:
+            self.left_out += 1
+            return True
+        return False
 
 
 @lru_cache(maxsize=1024)

@@ -29,6 +29,32 @@ def test_rows_of_other_ranks_are_left_out_and_told(write: Write) -> None:
     assert "15 rows of other ranks are left out" in log.remarks()[0]
 
 
+def test_a_metric_called_rank_is_no_process(write: Write) -> None:
+    """The effective rank of a layer changes from step to step, and drops no row."""
+    log = Log(write("run.jsonl", *({"step": i, "rank": 64 - i, "kl": 0.1} for i in range(20))))
+    assert len(list(log)) == 20
+    assert log.remarks() == []
+
+
+def test_a_wide_row_with_a_name_and_a_value_is_wide(write: Write) -> None:
+    """`value` may be the critic's, and `name` the run's."""
+    rows = [{"step": i, "name": "run-1", "value": 0.5, "loss": 0.1} for i in range(3)]
+    assert [row.metrics for row in read(write("run.jsonl", *rows))] == [{"value": 0.5, "loss": 0.1}] * 3
+    long = [{"step": 1, "name": name, "value": 0.5, "wall_time": 1.0} for name in ("kl", "loss")]
+    assert list(read(write("long.jsonl", *long))) == [(1, {"kl": 0.5, "loss": 0.5})]
+
+
+def test_an_output_folder_without_a_checkpoint_has_its_events(tmp_path: Path, healthy: list[dict[str, Any]]) -> None:
+    """A Trainer logs below `runs/` long before its first checkpoint; the newest start counts."""
+    pytest.importorskip("tensorboard")
+    import dialects
+
+    for name, rows in (("Jan01_10-00", healthy[:20]), ("Jan01_12-00", healthy)):
+        (tmp_path / "out" / "runs" / name).mkdir(parents=True)
+        dialects.tensorboard(tmp_path / "out" / "runs" / name, rows)
+    assert len(list(read(tmp_path / "out"))) == 60
+
+
 def test_a_restart_is_told(write: Write) -> None:
     """A step that goes back is passed on, and said."""
     log = Log(write("run.jsonl", *({"step": i, "kl": 0.1} for i in (*range(8), *range(5, 12)))))

@@ -213,6 +213,24 @@ def test_a_trainer_state_is_read_again_at_each_checkpoint(start: Start, tmp_path
     assert [alert["step"] for alert in told(alerts)] == sorted(alert["step"] for alert in told(alerts))
 
 
+@pytest.mark.timeout(120)
+def test_a_run_folder_of_mlflow_is_read_again(start: Start, tmp_path: Path, broken: Rows) -> None:
+    """Its files are appended to; the folder itself does not change."""
+    alerts, run = tmp_path / "alerts.jsonl", tmp_path / "run"
+    (run / "metrics").mkdir(parents=True)
+    (run / "meta.yaml").write_text("")
+    process = start(run, "--alerts", alerts)
+    for part in (broken[:20], broken[20:]):
+        for key in part[0].keys() - {"step"}:
+            with (run / "metrics" / key).open("a") as file:
+                file.writelines(f"{1000 * row['step']} {row[key]} {row['step']}\n" for row in part)
+        time.sleep(1)
+    until(lambda: any(alert["step"] == 51 for alert in told(alerts)))
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 2
+
+
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [

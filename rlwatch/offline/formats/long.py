@@ -12,6 +12,9 @@ from rlwatch.offline.source import IngestError, Notes
 _NAMES = ("name", "metric", "key", "tag", "metric_name", "signal", "Metric", "Tag", "Name", "Key")
 _VALUES = ("value", "metric_value", "val", "Value")
 _STEPS = (*STEP_KEYS, "Step")
+_BESIDE = frozenset(
+    (*("run", "run_id", "rank", "epoch", "time", "timestamp", "wall_time", "Wall time", "_timestamp", "_runtime"), "")
+)
 
 HELD = 5_000_000
 """Values that are kept in memory at most, where the log has all steps of one metric before the next."""
@@ -29,7 +32,7 @@ def unfolded(dicts: Iterable[dict[str, Any]], notes: Notes) -> Iterator[dict[str
         yield from chain(first, dicts)
         return
     name, value = _columns(first[0], _NAMES), _columns(first[0], _VALUES)
-    if not (name and value and isinstance(first[0][name], str) and _is_number(first[0][value])):
+    if not _is_long(first[0], name, value):
         yield from chain(first, dicts)
         return
     notes.format += ", long (a row a metric)"
@@ -38,6 +41,14 @@ def unfolded(dicts: Iterable[dict[str, Any]], notes: Notes) -> Iterator[dict[str
     entries = ((row.get(step), row.get(name), row.get(value)) for row in chain(first, dicts))
     by_name = len(first) > 1 and first[0].get(name) == first[1].get(name) and first[0].get(step) != first[1].get(step)
     yield from _pivoted(entries) if by_name else _grouped(entries)
+
+
+def _is_long(row: Mapping[str, Any], name: str, value: str) -> bool:
+    """Whether a row holds a name, a number, and no other number but step, time and run: `value` may be a critic's."""
+    if not (name and value and isinstance(row[name], str) and _is_number(row[value])):
+        return False
+    others = row.keys() - {value, *_STEPS} - _BESIDE
+    return not any(_is_number(row[key]) for key in others)
 
 
 def _columns(row: Mapping[str, Any], known: Iterable[str]) -> str:

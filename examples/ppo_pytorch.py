@@ -227,10 +227,10 @@ def main() -> int:
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, eps=1e-5)
     success_before = None
 
-    watch = rlwatch.Watch(preset="ppo", on_critical=args.on_critical, runs_dir=args.runs_dir)
+    watch = rlwatch.Watch(preset="classic", on_critical=args.on_critical, runs_dir=args.runs_dir)
     guard = watch.guard(model, optimizer)
     for step in range(1, args.steps + 1):
-        lr = args.lr * (1 - (step - 1) / args.steps)
+        lr, started = args.lr * (1 - (step - 1) / args.steps), time.perf_counter()
         if step == args.fault_step and args.fault != "none":
             success_before = play(model, args.seed)
             print(f"step {step:4d}  THE FAULT: {WHAT_BREAKS[args.fault]}", flush=True)
@@ -247,6 +247,7 @@ def main() -> int:
             advantages=batch["advantages"],
             explained_variance=explained_variance(batch["values"], batch["returns"]),
             learning_rate=lr,
+            step_time=time.perf_counter() - started,
         )
         if step % 5 == 0 or verdict.halt:
             mean = returns.mean() if returns.size else float("nan")

@@ -104,8 +104,8 @@ def draw_run(
         raise ModuleNotFoundError("pictures need matplotlib: pip install 'rlwatch[plots]'", name=error.name) from None
     path = Path(out)
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(8.4, 1.3 + 1.2 * len(names)))
-        grid = {"height_ratios": [0.8, *[1.1] * len(names)], "hspace": 0.5}
+        figure = Figure(figsize=(8.4, 1.5 + 1.2 * len(names)))
+        grid = {"height_ratios": [1.05, *[1.1] * len(names)], "hspace": 0.5}
         strip, *axes = figure.subplots(len(names) + 1, 1, sharex=True, gridspec_kw=grid)
         for name, axis in zip(names, axes, strict=True):
             _panel(axis, name, run)
@@ -173,7 +173,7 @@ def _annotate(strip: Axes, axes: Sequence[Axes], run: Recorded, marks: Mapping[i
             markerfacecolor=_ALERT if alert.get("severity") == "critical" else "none",
             transform=axes[0].get_xaxis_transform(),
         )  # fmt: skip
-    done = _Labels(strip, 0.84, _BACK)
+    done = _Labels(strip, 1.0, _BACK)
     for event in run.events:
         step, kind = event["step"], event.get("event")
         if kind == "halt":
@@ -181,10 +181,12 @@ def _annotate(strip: Axes, axes: Sequence[Axes], run: Recorded, marks: Mapping[i
         elif kind == "rollback" and isinstance(event.get("to_step"), int):
             back = max(begin, event["to_step"])
             arrow = {"arrowstyle": "->", "color": _BACK, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0}
-            strip.annotate("", (back, 0.84), (step, 0.84), arrowprops=arrow)
-            remedies = ", ".join(map(str, event.get("remedies") or ())).replace("->", "\N{RIGHTWARDS ARROW}")
-            done.say(back, step, f"step {step}: back to the state of step {event['to_step']}", remedies)
-    said, cause = _Labels(strip, 0.4, _ALERT), _Labels(strip, 0.08, _FAULT, left=True)
+            strip.annotate("", (back, 0.91), (step, 0.91), arrowprops=arrow)
+            # The numbers without the evidence, which stands in brackets.
+            changes = [str(each).partition(" (")[0] for each in event.get("remedies") or ()]
+            remedies = [each.replace("->", "\N{RIGHTWARDS ARROW}") for each in changes[:2]]
+            done.say(back, step, f"step {step}: back to the state of step {event['to_step']}", *remedies)
+    said, cause = _Labels(strip, 0.25, _ALERT), _Labels(strip, 0.02, _FAULT, left=True)
     for alert in sorted(run.alerts, key=lambda alert: alert.get("severity") != "critical"):
         step = alert["step"]
         said.say(step, step, f"step {step}: {alert.get('detector')} ({alert.get('severity')})")
@@ -210,7 +212,7 @@ class _Labels:
         self._taken.append(place)
         self._strip.annotate(
             "\n".join(filter(None, lines)), (end if right else begin, self._height), (8 if right else -8, 0),
-            textcoords="offset points", color=self._colour, va="center", ha="left" if right else "right",
+            textcoords="offset points", color=self._colour, va="top", ha="left" if right else "right",
             linespacing=1.35, annotation_clip=False,
         )  # fmt: skip
 

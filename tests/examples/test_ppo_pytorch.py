@@ -26,7 +26,7 @@ def test_nothing_breaks_and_no_alert_comes(example: Example, tmp_path: Path) -> 
     assert "As it should be: nothing broke, and no alert came." in run.stdout
     returns = [float(value) for value in re.findall(r"return +([\d.]+)", run.stdout)]
     assert returns[-1] > 1.5 * returns[0] > 15
-    assert "8 of 8 detectors see their signal" in run.stderr
+    assert "16 of 17 detectors see their signal" in run.stderr
     (folder,) = (tmp_path / "runs").iterdir()
     rows = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, 17))

@@ -27,6 +27,10 @@ MAX_KEYS = 10_000
 """Names remembered: a loop that makes up new ones must not grow us without bound."""
 
 
+MAX_DEPTH = 6
+"""Dicts inside of dicts that are looked into."""
+
+
 class _Route(NamedTuple):
     """Where a key leads; `kind` is "scalar", "samples", "text" or, for a name we do not know, "extra"."""
 
@@ -128,7 +132,10 @@ class Intake:
     def _take_one(self, key: str, route: _Route, value: Any, row: _Row) -> None:
         samples = row.observation.samples
         if route.kind == "extra":
-            self._keep(key, value, row.observation)
+            if isinstance(value, Mapping):
+                self._nested(key, value, row)
+            else:
+                self._keep(key, value, row.observation)
         elif route.kind == "text":
             if texts := as_texts(value):
                 samples[route.name] = texts
@@ -144,6 +151,13 @@ class Intake:
             self._scalar(key, _Route(SIGNALS[route.name].twin, "scalar", 1.0, 0.0, route.rank), value, row)
         elif (array := as_array(value)) is not None:
             samples[route.name] = array
+
+    def _nested(self, key: str, value: Mapping[Any, Any], row: _Row) -> None:
+        """A dict inside of the dict, as RLlib's results are: what has a known name under its joined keys."""
+        if key.count("/") >= MAX_DEPTH:
+            return
+        inner = {f"{key}/{part}": item for part, item in value.items()}
+        self._take({k: x for k, x in inner.items() if isinstance(x, Mapping) or resolve(k, inner) is not None}, row)
 
     def _parts(self, key: str, value: Mapping[Any, Any], row: _Row) -> None:
         """Rewards by function: name -> array; a part that cannot be used does not cost the others."""

@@ -49,7 +49,7 @@ class DetectorSettings(BaseModel):
         return {"enabled": value} if isinstance(value, bool) else value
 
 
-_MAYBE_NONE = ("_since_alert",)
+_MAYBE_NONE = ("_since_alert", "_best")
 
 
 def _tier(severity: Severity) -> int:

@@ -77,17 +77,15 @@ class Gradients:
         """The gradients are ready, and clipped."""
         norm, self._clipped = self._clipped, None
         if role == TEMPERATURE:
-            self._entropy(on_host)
-        before_clipping = norm is not None or not self._known.clips
-        if norm is None or not self._known.clips:
+            norm = self._entropy()
+        heard = norm is not None or not self._known.clips
+        if norm is None:
             grads = gradients(optimizer)
             if not grads:
                 return
-            from torch.nn.utils import get_total_norm
-
-            norm = get_total_norm(grads)
+            norm = _norm(grads) if on_host else _total_norm(grads)
         value = norm.item() if on_host else norm.detach()
-        if role in NAMES and before_clipping:
+        if role in NAMES and heard:
             self._add(NAMES[role], value)
         if on_host and not math.isfinite(value):
             # A norm may also overflow where every gradient is finite.
@@ -97,10 +95,12 @@ class Gradients:
 
             clip_grads_with_norm_([p for group in optimizer.param_groups for p in group["params"]], self.limit, norm)
 
-    def _entropy(self, on_host: bool) -> None:
+    def _entropy(self) -> Any:
         """SAC's temperature has the gradient -(mean log-probability + target entropy): the entropy without a sample."""
-        grad = self._model.log_ent_coef.grad.detach().sum()
-        self._add("entropy", (grad.item() if on_host else grad) + self._model.target_entropy)
+        grad = self._model.log_ent_coef.grad.detach().reshape(())
+        entropy = grad + self._model.target_entropy
+        self._add("entropy", entropy)
+        return grad
 
     def _drop(self, optimizer: Any) -> None:
         grads = gradients(optimizer)
@@ -116,6 +116,21 @@ class Gradients:
         self.withheld += withheld
         if withheld and self.withheld in (1, 10, 100, 1000):
             logger.warning("rlwatch: an update was withheld from the weights (%d so far)", self.withheld)
+
+
+def _total_norm(grads: list[Any]) -> Any:
+    from torch.nn.utils import get_total_norm
+
+    return get_total_norm(grads)
+
+
+def _norm(grads: list[Any]) -> Any:
+    """The norm of gradients of one device: torch's own kernels, without its sorting by device, which costs as much."""
+    import torch
+
+    if not hasattr(torch, "_foreach_norm"):
+        return _total_norm(grads)
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
 
 
 class _Hook:

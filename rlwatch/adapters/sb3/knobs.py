@@ -61,6 +61,8 @@ def knobs_of(model: Any, gradients: Any) -> dict[str, Any]:
         knobs["clip_range"] = (ScheduleKnob(model, "clip_range"), "value")
     if isinstance(getattr(model, "n_epochs", None), int):
         knobs["epochs"] = (model, "n_epochs")
+    if isinstance(getattr(model, "vf_coef", None), float):
+        knobs["value_coef"] = (model, "vf_coef")
     if isinstance(getattr(model, "ent_coef", None), float):
         knobs["entropy_coef"] = (model, "ent_coef")
         fixed = getattr(model, "ent_coef_tensor", None)

@@ -42,6 +42,10 @@ def to_host(value: torch.Tensor) -> Value:
     """
     import torch
 
+    if type(value) is torch.Tensor and value.is_cpu and value.layout is torch.strided and value.numel() == 1:
+        number = value.item()  # the common case, told without a copy
+        if not isinstance(number, complex):
+            return float(number)
     plain = _plain(value)
     if plain.numel() == 1:
         return float(plain.item())

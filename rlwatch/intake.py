@@ -23,6 +23,12 @@ DERIVED = {
 }
 """Sample array -> the mean and the standard deviation it stands for when they are not logged themselves."""
 
+FLOATS = frozenset((np.float64, np.float32, np.float16))
+"""NumPy's numbers that are read as fast as a float; exactly these, since a subclass may raise anything."""
+
+MAX_LAYOUTS = 64
+"""Sets of names remembered."""
+
 MAX_KEYS = 10_000
 """Names remembered: a loop that makes up new ones must not grow us without bound."""
 
@@ -32,7 +38,7 @@ MAX_DEPTH = 6
 
 
 class _Route(NamedTuple):
-    """Where a key leads; `kind` is "scalar", "samples", "text" or, for a name we do not know, "extra"."""
+    """Where a key leads; `kind` is "scalar", "samples", "text", "extra" (a name we do not know) or "none"."""
 
     name: str
     kind: str
@@ -42,6 +48,18 @@ class _Route(NamedTuple):
 
 
 _EXTRA = _Route("", "extra", 1.0, 0.0, 0)
+_NONE = _Route("", "none", 1.0, 0.0, 0)  # the step's own keys, and what is no name at all
+
+
+class _Layout(NamedTuple):
+    """Where the values of a row go that holds floats only, in their order.
+
+    `places` are signal, factor and offset; an unknown name has the factor 0, and what is passed over no name. It is
+    empty where there is no such order. `ranks` are those of the signals.
+    """
+
+    places: tuple[tuple[str, float, float], ...]
+    ranks: dict[str, int]
 
 
 class Pending:
@@ -71,6 +89,7 @@ class Intake:
         self._mapped = {key: name for name, key in (signal_map or {}).items()}
         self._own = own
         self._routes: dict[str, _Route] = {}
+        self._layouts: dict[tuple[Any, ...], _Layout] = {}
 
     def observe(
         self, metrics: Mapping[str, Any] | None, keywords: Mapping[str, Any], step: Any
@@ -82,6 +101,7 @@ class Intake:
         if metrics is not None:
             self._take(metrics, row)
         if keywords:
+            row.ranks = row.ranks.copy()
             self._take(keywords, row)
         if observation.samples:
             derive(observation)
@@ -99,8 +119,10 @@ class Intake:
             derive(observation)
 
     def _count(self, step: Any, metrics: Any) -> int:
-        if step is None and isinstance(metrics, Mapping):
-            step = next((metrics[key] for key in STEP_KEYS if metrics.get(key) is not None), None)
+        if step is None and (type(metrics) is dict or isinstance(metrics, Mapping)):
+            for key in STEP_KEYS:
+                if (step := metrics.get(key)) is not None:
+                    break
         if step is not None:
             try:
                 self.step = int(step)
@@ -111,16 +133,24 @@ class Intake:
         return self.step
 
     def _take(self, metrics: Mapping[str, Any], row: _Row) -> None:
-        if not isinstance(metrics, Mapping):
+        if type(metrics) is not dict and not isinstance(metrics, Mapping):
             self.guest.complain("metrics", f"metrics must be a dict of name -> value, got {type(metrics).__name__}")
             return
-        routes, signals, ranks = self._routes, row.observation.signals, row.ranks
+        if not row.ranks and self._take_floats(metrics, row):
+            return
+        routes, ranks = self._routes, row.ranks
+        signals, extra = row.observation.signals, row.observation.extra
         for key, value in metrics.items():
             route = routes.get(key) or self._route(key, metrics)
             name, kind, factor, offset, rank = route
-            if type(value) is float and kind == "scalar" and name not in ranks and value - value == 0.0:
+            plain = type(value) is float
+            if not plain and type(value) in FLOATS:
+                value, plain = float(value), True
+            if plain and kind == "scalar" and name not in ranks and value - value == 0.0:
                 ranks[name] = rank  # the common case: a finite float
                 signals[name] = value * factor + offset
+            elif plain and kind == "extra":
+                extra[key] = value
             elif value is not None:
                 try:
                     self._take_one(key, route, value, row)
@@ -129,8 +159,49 @@ class Intake:
                 except Exception as error:  # noqa: BLE001 - values are the user's objects and may raise anything
                     self.guest.complain(str(key), f"{key!r} cannot be read ({type(error).__name__}: {error}); left out")
 
+    def _take_floats(self, metrics: Mapping[str, Any], row: _Row) -> bool:
+        """Take in a row of finite floats whose names came together before; False where it is any other."""
+        keys = tuple(metrics)
+        layout = self._layouts.get(keys)
+        if layout is None:
+            self._lay_out(keys)
+            return False
+        if not layout.places:
+            return False
+        signals, extra = row.observation.signals, row.observation.extra
+        for value, (name, factor, offset) in zip(metrics.values(), layout.places, strict=False):
+            if type(value) is float and value - value == 0.0:
+                if factor:
+                    signals[name] = value * factor + offset
+                elif name:
+                    extra[name] = value
+            elif name:
+                return False
+        row.ranks = layout.ranks
+        return True
+
+    def _lay_out(self, keys: tuple[Any, ...]) -> None:
+        """Remember where floats under these keys go, once each key's route is known."""
+        if len(self._layouts) >= MAX_LAYOUTS or not all(key in self._routes for key in keys):
+            return
+        places: list[tuple[str, float, float]] = []
+        ranks: dict[str, int] = {}
+        for key in keys:
+            name, kind, factor, offset, rank = self._routes[key]
+            if kind == "scalar" and name not in ranks and factor:
+                places.append((name, factor, offset))
+                ranks[name] = rank
+            elif kind in ("extra", "none"):
+                places.append((key if kind == "extra" else "", 0.0, 0.0))
+            else:  # no number, or two for one signal
+                places.clear()
+                break
+        self._layouts[keys] = _Layout(tuple(places), ranks)
+
     def _take_one(self, key: str, route: _Route, value: Any, row: _Row) -> None:
         samples = row.observation.samples
+        if route.kind == "none":
+            return
         if route.kind == "extra":
             if isinstance(value, Mapping):
                 self._nested(key, value, row)
@@ -196,12 +267,15 @@ class Intake:
         route = _EXTRA
         if not isinstance(key, str):
             self.guest.complain(f"key:{key!r}", f"metric names are strings, got {key!r}; left out")
+            route = _NONE
         elif key in self._mapped:
             name = self._mapped[key]
             route = _Route(name, SIGNALS[name].kind, 1.0, 0.0, -1)
         elif key in self._own:
             route = _Route(key, "scalar", 1.0, 0.0, 0)
-        elif key not in STEP_KEYS and (known := resolve(key, row)) is not None:
+        elif key in STEP_KEYS:
+            route = _NONE
+        elif (known := resolve(key, row)) is not None:
             route = _Route(known.name, SIGNALS[known.name].kind, known.factor, known.offset, known.rank)
         if len(self._routes) < MAX_KEYS:
             self._routes[key] = route
@@ -210,7 +284,7 @@ class Intake:
     def _keep(self, key: Any, value: Any, observation: Observation) -> None:
         """Record a number under a name that we do not know; anything else there is none of our business."""
         number = isinstance(value, (float, int, np.number)) and not isinstance(value, bool)
-        if number and isinstance(key, str) and key not in STEP_KEYS:
+        if number:
             x = as_number(value)
             if isinstance(x, float):
                 observation.extra[key] = x

@@ -19,7 +19,7 @@ class UnusableError(ValueError):
 def on_accelerator(value: Any) -> bool:
     """Whether reading the value, a tensor or a list of tensors, would make the host wait."""
     first = value[0] if isinstance(value, (list, tuple)) and value else value
-    return is_tensor(first) and first.device.type != "cpu"
+    return is_tensor(first) and not first.is_cpu
 
 
 def joined(value: Any) -> Any:
@@ -47,7 +47,7 @@ def as_number(value: Any) -> float | FloatArray | None:
             value = to_host(value)
         if isinstance(value, (str, int, float, np.number)):
             return float(value)
-        array = np.array(_plain(value), dtype=np.float64).reshape(-1)
+        array = np.array(value, dtype=np.float64).reshape(-1)  # None becomes NaN
     except OverflowError:
         return math.inf if value > 0 else -math.inf
     except (TypeError, ValueError):
@@ -67,7 +67,7 @@ def as_array(value: Any) -> FloatArray | None:
         raise UnusableError("must hold one value a sample, got one number")
     try:
         value = joined(value)
-        array = np.array(to_host(value) if is_tensor(value) else _plain(value), dtype=np.float64)
+        array = np.array(to_host(value) if is_tensor(value) else value, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         raise UnusableError(f"must be an array of numbers, got {_shown(value)}") from None
     if array.ndim == 0 and not is_tensor(value):
@@ -98,13 +98,6 @@ def _text(item: Any) -> str:
     if isinstance(item, list) and item and isinstance(item[-1], Mapping):
         return str(item[-1].get("content") or "")
     return item if isinstance(item, str) else str(item)
-
-
-def _plain(value: Any) -> Any:
-    """Reward functions may return None for a sample that they do not judge."""
-    if isinstance(value, (list, tuple)) and any(item is None for item in value):
-        return [math.nan if item is None else item for item in value]
-    return value
 
 
 def _shown(value: Any) -> str:

@@ -86,6 +86,7 @@ class Watch:
         self.health = Health(self._team.detectors)
         self.rewards = RewardScale()
         self._settling = 0
+        self._coverage_after = self.settings.coverage_after
         self._stall: StallWatch | None = None
         self._tags: CheckpointTags | None = None
         self.events: deque[dict[str, Any]] = deque(maxlen=MAX_ALERTS)
@@ -109,7 +110,7 @@ class Watch:
         It does not raise: input it cannot use is named once in the log and left out, and an error of its own costs
         this step's judgement (`strict=True` raises, for tests).
         """
-        if self._closed or self._guest.off("Watch.log"):
+        if self._closed or (self._guest.failures and self._guest.off("Watch.log")):
             return Verdict(self._intake.step)
         try:
             return self._log(metrics, step, signals)
@@ -125,24 +126,27 @@ class Watch:
         observation, pending = self._intake.observe(metrics, signals, step)
         if self._stall is not None:
             self._stall.beat(observation.step)
-        if pending is None and not self._waiting:
+        if pending is None and not self._waiting.rows:
             verdict = self._judge(observation)
         else:
             self._waiting.add(observation, pending)
             verdict = _together(observation.step, [self._judge(ready) for ready in self._waiting.arrived()])
-        if self._intake.rows == self.settings.coverage_after:
+        if self._intake.rows == self._coverage_after:
             self._tell("coverage", self.coverage())
         return verdict
 
     def _judge(self, observation: Observation) -> Verdict:
         self._course.push(observation)
-        if self._decide.can_go_back and not self._settling:
-            self.rewards.push(observation)
-        alerts = self._team.update(observation) if not self._settling else []
-        self._settling = max(0, self._settling - 1)
+        if self._settling:
+            self._settling -= 1
+            alerts = []
+        else:
+            if self._decide.can_go_back:
+                self.rewards.push(observation)
+            alerts = self._team.update(observation)
         poisoned = observation.poisoned
-        self.health.judged(observation.row, alerts)
-        action, note = self._decide(alerts, poisoned, self.health.open(halting=True))
+        self.health.judged(observation.row, alerts, self._team.troubled)
+        action, note = self._decide(alerts, poisoned, self.health.open(halting=True) if alerts else ())
         verdict = Verdict(observation.step, tuple(alerts), action, poisoned, note)
         if self._tags is not None:
             self._tags.update(now=bool(alerts))
@@ -191,7 +195,7 @@ class Watch:
     def _tell(self, event: str, *args: Any) -> None:
         for sink in self._sinks:
             try:
-                if hear := getattr(sink, event, None):
+                if (hear := getattr(sink, event, None)) is not None:
                     hear(*args)
             except Exception as error:  # noqa: BLE001 - who is told must not decide whether the run is judged
                 part = type(sink).__name__

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from rlwatch import Watch
 from rlwatch.guest import Guest
-from rlwatch.intake import Intake
+from rlwatch.intake import MAX_LAYOUTS, Intake
 from rlwatch.observation import Observation
 from rlwatch.signals import SIGNALS
 
@@ -502,3 +502,59 @@ def test_whatever_is_logged_only_bad_input_is_named(rows: list[dict[str, Any]]) 
         watch.log(row)
     assert watch._guest.failures == {}
     assert watch.rows == len(rows)
+
+
+KEYS = ("loss", "train/loss", "kl", "reward", "rewards", "mine", "epoch", "step", "entropy", "clip_ratio/region_mean")
+VALUES = st.one_of(
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.floats(-5.0, 5.0),
+    st.sampled_from([None, 1, True, "0.5", "what", np.float32(0.5), np.float64("nan"), np.float16(2.0), 10**400]),
+    st.just([0.5, None, 1.0]),
+)
+
+
+@given(
+    st.lists(st.lists(VALUES, min_size=len(KEYS), max_size=len(KEYS)), min_size=3, max_size=6),
+    st.permutations(KEYS),
+    st.integers(1, len(KEYS)),
+    st.dictionaries(st.sampled_from(["loss", "kl", "gold_score"]), VALUES, max_size=2),
+)
+def test_a_row_like_the_last_is_read_as_if_it_were_the_first(
+    table: list[list[Any]], names: list[str], count: int, keywords: dict[str, Any]
+) -> None:
+    """What is remembered of the rows before makes it fast and changes nothing."""
+    one = Intake(Guest())
+    for values in table:
+        for row in (dict(zip(names[:count], values, strict=False)), dict.fromkeys(names[:count], 0.25)):
+            seen, _ = one.observe(row, keywords, 3)
+            new, _ = Intake(Guest()).observe(row, keywords, 3)
+            for field in ("signals", "nonfinite", "extra"):
+                assert repr(sorted(getattr(seen, field).items())) == repr(sorted(getattr(new, field).items()))
+            assert {k: v.tolist() for k, v in seen.samples.items()}.keys() == new.samples.keys()
+
+
+def test_numpy_scalars_and_tensors_on_the_cpu_are_read_as_floats() -> None:
+    """Each of NumPy's floats and a tensor of one element become Python's; a subclass that misbehaves costs itself."""
+
+    class Bad(float):
+        def __sub__(self, other: float) -> float:
+            raise RuntimeError("no")
+
+    intake = Intake(Guest())
+    for _ in range(3):
+        row = {"kl": np.float32(0.5), "loss": np.float64(0.25), "entropy": np.float16(2.0), "mine": np.float32(0.5)}
+        obs, _ = intake.observe({**row, "grad_norm": Bad(1.0)}, {}, None)
+        assert obs.signals == {"kl": 0.5, "loss": 0.25, "entropy": 2.0, "grad_norm": 1.0}
+        assert {type(value) for value in (*obs.signals.values(), *obs.extra.values())} <= {float, Bad}
+        assert obs.extra == {"mine": 0.5}
+
+
+def test_kinds_of_rows_are_remembered_within_bounds() -> None:
+    """A loop that logs ever new sets of names is read all the same."""
+    intake = Intake(Guest())
+    for row in range(3 * MAX_LAYOUTS):
+        for _ in range(2):
+            obs, _ = intake.observe({"loss": 0.5, f"mine_{row}": 1.0}, {}, None)
+            assert obs.signals == {"loss": 0.5}
+            assert obs.extra == {f"mine_{row}": 1.0}
+    assert len(intake._layouts) <= MAX_LAYOUTS

@@ -82,9 +82,11 @@ class Detector(ABC):
     must see before it can speak), `lag` (rows from the onset of a failure to its alert, in the worst usual case: a
     state that old without an alert is proven healthy), names the attributes that make up its `state`, and implements
     `check`. One that is not `core` is off with `catalogue="core"`, unless its own switch says otherwise. It is called
-    for every row and must cost about a microsecond. `check` returns a `Finding` for as long as the trouble lasts:
-    `update` turns the first into an alert and keeps quiet until the trouble grows (warning to critical) or has been
-    over for `rearm` rows and `cooldown` has passed.
+    for every row that carries one of `needs` (`between` for the others) and must cost about a microsecond. `check`
+    returns a `Finding` for as long as the trouble lasts: `update` turns the first into an alert and keeps quiet until
+    the trouble grows (warning to critical) or has been over for `rearm` rows and `cooldown` has passed.
+
+    `shares` names statistics of the reward that detectors of one run have in common.
 
     A detector without a page in the playbook may give the `playbook_url` and the `remedy` that its alerts carry.
     """
@@ -96,6 +98,7 @@ class Detector(ABC):
     lag: ClassVar[int] = 20
     judges_nonfinite: ClassVar[bool] = False
     core: ClassVar[bool] = True
+    shares: ClassVar[tuple[str, ...]] = ()
     state: ClassVar[tuple[str, ...]] = ()
     playbook_url: ClassVar[str] = ""
     remedy: ClassVar[str] = ""
@@ -122,22 +125,32 @@ class Detector(ABC):
     def check(self, obs: Observation) -> Finding | None:
         """Judge a row that carries at least one of `needs`, and learn from it."""
 
+    def between(self, obs: Observation) -> None:  # noqa: B027 - most have nothing to do here
+        """Learn from a row that carries none of `needs`."""
+
+    def catch_up(self) -> None:  # noqa: B027 - most have nothing to do here
+        """Take in what `check` put off: rows that need no judgement may wait, a few at most."""
+
     def update(self, obs: Observation) -> Alert | None:
         """Take in one step; an alert when there is something new to say."""
-        self._rows += 1
-        if self._since_alert is not None:
-            self._since_alert += 1
         for name in self.needs:
             if name in obs.signals or (name in obs.samples and obs.usable(name)):
                 break
             if self.judges_nonfinite and name in obs.nonfinite:
                 break
         else:
+            self.between(obs)
+            return self.take(obs, "", None)
+        return self.take(obs, name, self.check(obs))
+
+    def take(self, obs: Observation, name: str, finding: Finding | None) -> Alert | None:
+        """Count a row and what `check` found in it; `name` is the signal that came, "" where none of `needs` did."""
+        self.passed(1)
+        if not name:
             return None
         self._seen += 1
         self._last_row = self._rows
         self._signal = name
-        finding = self.check(obs)
         if finding is None:
             self._calm += 1
             if self._active is not None:
@@ -146,6 +159,19 @@ class Detector(ABC):
                     self._active = None
             return None
         return self._tell(finding, obs)
+
+    def passed(self, rows: int) -> None:
+        """Count rows, whatever they carried."""
+        self._rows += rows
+        if self._since_alert is not None:
+            self._since_alert += rows
+
+    def saw(self, rows: int, name: str, ago: int) -> None:
+        """Count rows with a signal, and nothing found, among those that passed; the last of them `ago` rows before."""
+        self._seen += rows
+        self._calm += rows
+        self._last_row = self._rows - ago
+        self._signal = name
 
     @property
     def trouble(self) -> Severity | None:
@@ -208,6 +234,7 @@ class Detector(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next row's judgement depends on, as JSON values."""
+        self.catch_up()
         state: dict[str, Any] = {}
         for name in (*self._base_state, *self.state):
             value = getattr(self, name)

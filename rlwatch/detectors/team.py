@@ -8,6 +8,7 @@ from typing import Any
 from rlwatch import playbook
 from rlwatch.alert import Alert
 from rlwatch.detectors.base import Detector, Link
+from rlwatch.detectors.calls import Calls, Raised
 from rlwatch.detectors.coverage import Coverage, CoverageReport
 from rlwatch.detectors.registry import detector_classes
 from rlwatch.detectors.roster import Roster, copy_of, roster
@@ -30,13 +31,14 @@ class Team:
         self._kinds = self._in_order()
         self._absent = absent_by_nature(settings.preset)
         self.detectors: dict[str, Detector] = {}
+        self._common: dict[str, Any] = {}
         for name in self._kinds:
             if name not in self._roster.kinds or self._is_on(name):
                 playbook.remedy(name)  # read now: an alert must cost no I/O on the training thread
                 self.detectors[name] = self._make(name)
             else:
                 self._hint(name)
-        self._live = list(self.detectors.values())
+        self._calls = Calls(self.detectors.values())
 
     def _is_on(self, name: str) -> bool:
         """As the settings say; where they say nothing, if the catalogue has it."""
@@ -69,7 +71,10 @@ class Team:
         """A fresh detector; of one that was passed ready-made a copy, so that it can serve several runs."""
         if name in self._roster.ready:
             return copy_of(self._roster.ready[name])
-        return self._kinds[name](getattr(self._settings, name, None))
+        made = self._kinds[name](getattr(self._settings, name, None))
+        for statistic in made.shares:
+            setattr(made, statistic, self._common.setdefault(statistic, getattr(made, statistic)))
+        return made
 
     @property
     def off(self) -> list[str]:
@@ -84,22 +89,26 @@ class Team:
 
     def update(self, observation: Observation) -> list[Alert]:
         """The alerts of one step, in the causal order of the loop."""
-        alerts = []
-        for detector in self._live:
-            try:
-                alert = detector.update(observation)
-            except Exception as error:  # noqa: BLE001 - one broken detector must not blind the others
-                self._failed(detector, error)
-                continue
-            if alert is not None:
-                alerts.append(alert)
-        return alerts
+        found = self._calls(observation)
+        return self._without_failures(found) if found else []
 
-    def _failed(self, detector: Detector, error: Exception) -> None:
-        part = _part(detector.id)
-        self._guest.failed(part, error)
-        if self._guest.off(part):
-            self._live = [other for other in self._live if other is not detector]
+    @property
+    def troubled(self) -> bool:
+        """Whether a detector may have a trouble that lasts."""
+        return self._calls.troubled or self._calls.own
+
+    def _without_failures(self, found: list[Alert | Raised]) -> list[Alert]:
+        """The alerts; who failed is named, and left out when it keeps failing."""
+        off = []
+        for one in found:
+            if isinstance(one, Raised):
+                self._guest.failed(_part(one.detector.id), one.error)
+                off += [one.detector] if self._guest.off(_part(one.detector.id)) else []
+        if off:
+            self._calls.settle()
+            self._calls = Calls([detector for detector in self._calls.detectors if detector not in off])
+        return [one for one in found if isinstance(one, Alert)]
+
 
     def coverage(self, rows: int, hints: Mapping[str, str]) -> CoverageReport:
         """Which detectors are armed, warming up, starved, off or failed.
@@ -108,6 +117,7 @@ class Team:
             rows: rows seen so far.
             hints: signal -> what to set in this framework to have it; shown for a starved detector.
         """
+        self._calls.settle()
         lines = []
         for name, kind in self._kinds.items():
             if name not in self.detectors:
@@ -129,17 +139,21 @@ class Team:
 
     def state_dict(self) -> dict[str, Any]:
         """Each detector's state by id, as JSON values."""
+        self._calls.settle()
         return {name: detector.state_dict() for name, detector in self.detectors.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave; a detector whose state is missing or does not fit starts afresh."""
+        self._calls.settle()
+        live = self._calls.detectors
         for name, detector in self.detectors.items():
             try:
                 detector.load_state_dict(state[name])
             except Exception as error:  # noqa: BLE001 - a checkpoint of another version must not stop a resume
                 self._guest.note(f"{name} starts afresh, its saved state does not fit: {type(error).__name__}: {error}")
                 fresh = self.detectors[name] = self._make(name)
-                self._live = [fresh if other is detector else other for other in self._live]
+                live = [fresh if other is detector else other for other in live]
+        self._calls = Calls(live)
 
 
 def _part(name: str) -> str:

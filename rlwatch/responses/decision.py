@@ -50,6 +50,9 @@ class Decision:
             poisoned: whether its loss or gradient is not finite.
             lasting: detectors whose trouble is open, of those that may halt a run.
         """
+        if not alerts and not poisoned:  # nearly every row
+            self._streak = 0
+            return Action.CONTINUE, ""
         self._streak = self._streak + 1 if poisoned else 0
         asked = [Action.CONTINUE]
         if poisoned:

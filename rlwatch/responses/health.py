@@ -78,13 +78,13 @@ class Health:
         self.row = -1
         self.lag = max((detector.lag for detector in detectors.values()), default=0)
 
-    def judged(self, row: int, alerts: Sequence[Alert]) -> None:
-        """A row was judged, with these alerts."""
+    def judged(self, row: int, alerts: Sequence[Alert], troubled: bool = True) -> None:
+        """A row was judged, with these alerts; `troubled` is whether a detector may have a trouble that lasts."""
         self.row = row
         for alert in alerts:
             onset = self._onset(row, alert)
             self._open.append(Trace(alert.detector, alert.severity, onset, row, alert.step))
-        if self._open or row % LOOK == 0:
+        if self._open or (troubled and row % LOOK == 0):
             self._look(row)
 
     def _look(self, row: int) -> None:

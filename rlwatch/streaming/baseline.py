@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Sequence
 from math import exp
-from typing import Any
+from typing import Any, NamedTuple
 
 from rlwatch.streaming.window import SortedWindow
 
@@ -14,6 +15,32 @@ that lasts becomes the baseline after about half a window."""
 
 TRUSTED = 8
 """Values that it takes to know a sigma."""
+
+HELD = 8
+"""Ordinary values that may wait to be put in their place."""
+
+NOTABLE = 2.0
+"""Sigmas above the median below which a value is ordinary."""
+
+
+class Bounds(NamedTuple):
+    """What holds for the next `HELD` values of a full window, whatever they are.
+
+    A value between `low` and `high` is for certain neither clipped nor `NOTABLE` sigmas above the median, which stays
+    between `least` and `most`.
+    """
+
+    low: float
+    high: float
+    least: float
+    most: float
+
+
+UNKNOWN = Bounds(0.0, 0.0, 0.0, 0.0)
+"""Bounds between which no value lies."""
+
+MARGIN = 1e-9
+"""What rounding of exp and log may cost: bounds on the log scale are moved inwards by it."""
 
 
 class LogBaseline(SortedWindow):
@@ -44,7 +71,7 @@ class LogBaseline(SortedWindow):
     def push(self, value: float) -> None:
         """Take in a log x, winsorised at 3 sigma once there are enough values to know sigma.
 
-        This is the hottest line of the step: the window's `push` and `middle_and_sigma` stand here in one piece.
+        The window's `push` stands here in one piece, since this is called often.
         """
         ordered, arrived = self._sorted, self._arrived
         n = len(ordered)
@@ -56,10 +83,32 @@ class LogBaseline(SortedWindow):
                 value = self.middle - reach
         if n >= self.size:
             del ordered[bisect_left(ordered, arrived.popleft())]
-        else:
-            n += 1
         arrived.append(value)
         insort(ordered, value)
+        self._measure()
+
+    def push_ordinary(self, values: Sequence[float]) -> None:
+        """Take in values that were within the `bounds`, as `push` would one by one."""
+        ordered, oldest = self._sorted, self._arrived.popleft
+        for value in values:
+            del ordered[bisect_left(ordered, oldest())]
+            insort(ordered, value)
+            self._arrived.append(value)
+        self._measure()
+
+    def bounds(self) -> Bounds:
+        """Bounds for the values to come: each that enters a full window moves any rank by one place at most."""
+        ordered, n = self._sorted, self.size
+        if len(ordered) < n or n < 4 * HELD:
+            return UNKNOWN
+        least, most = ordered[n // 2 - HELD], ordered[n // 2 + HELD]
+        spread = (ordered[(3 * n) // 4 - HELD] - ordered[n // 4 + HELD]) / 1.349
+        sigma = (spread if spread > self.sigma_floor else self.sigma_floor) * (1.0 + 4.0 / n)
+        return Bounds(most - WINSOR * sigma, least + NOTABLE * sigma, least, most)
+
+    def _measure(self) -> None:
+        ordered = self._sorted
+        n = len(ordered)
         self.middle = ordered[n // 2]
         sigma = (ordered[(3 * n) // 4] - ordered[n // 4]) / 1.349 if n > 3 else 0.0
         self.sigma = (sigma if sigma > self.sigma_floor else self.sigma_floor) * (1.0 + 4.0 / n)

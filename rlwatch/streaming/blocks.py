@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import sqrt
 from typing import Any, NamedTuple
 
-from rlwatch.streaming import bounded
+from rlwatch.streaming import HUGE, bounded
 
 LIMIT = 16
 
@@ -40,13 +40,19 @@ class Blocks:
         self._sum = 0.0
         self._total = 0.0
 
+    @property
+    def left(self) -> int:
+        """How many values complete the block."""
+        return self.length - self._count
+
     def push(self, x: float) -> bool:
         """Take in a finite value; True when it completes a block."""
-        x = bounded(x)
-        self._count += 1
+        if not -HUGE <= x <= HUGE:
+            x = bounded(x)
+        self._count = count = self._count + 1
         self._sum += x
         self._total += x * x
-        if self._count < self.length:
+        if count < self.length:
             return False
         mean = self._sum / self._count
         spread = max(0.0, self._total / self._count - mean * mean) * self._count / (self._count - 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlwatch.streaming import bounded
+from rlwatch.streaming import HUGE, bounded
 
 
 class Level:
@@ -28,15 +28,17 @@ class Level:
         """Take in a finite value; None, for a row without one, changes nothing."""
         if x is None:
             return
-        x = bounded(x)
-        self.rows += 1
-        if self.rows <= 5:
-            self.opening += (x - self.opening) / self.rows
+        if not -HUGE <= x <= HUGE:
+            x = bounded(x)
+        self.rows = rows = self.rows + 1
+        if rows <= 5:
+            self.opening += (x - self.opening) / rows
             self.now = self.opening
         else:
-            if x > 2.0 * self.now > 0.0:
-                x = 2.0 * self.now  # a single spike says nothing of the level
-            self.now += 0.2 * (x - self.now)
+            now = self.now
+            if x > 2.0 * now > 0.0:
+                x = 2.0 * now  # a single spike says nothing of the level
+            self.now = now + 0.2 * (x - now)
 
     @property
     def times(self) -> float | None:

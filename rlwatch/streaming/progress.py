@@ -6,50 +6,65 @@ from collections import deque
 from math import sqrt
 from typing import Any
 
-from rlwatch.streaming import bounded
+from rlwatch.observation import Observation
+from rlwatch.streaming import HUGE, bounded
 
 SPAN = 60
 RECENT = 20
 WEIGHT = 0.1
 """Of a new row in the running mean: it looks back about ten rows."""
 
+_STEADY = 10
+"""Rows from which on each has that weight; the first weigh the same."""
+
 
 class Progress:
     """The run's reward: a running level and the last 60 rows.
 
-    Cheap to push to; the questions are asked only when another signal looks wrong. `rows` counts the rows that had a
-    reward, `rows_seen` all of them.
+    Cheap to push to; the questions are asked only when another signal looks wrong. Several detectors may share one:
+    `follow` takes in a row once, whoever asks first.
+
+    Attributes:
+        rows: the rows that had a reward.
+        level, var: its running mean, and the variance around it.
+        followed: the row taken in last.
     """
 
-    __slots__ = ("_level", "_span", "_var", "rows", "rows_seen")
+    __slots__ = ("_span", "followed", "level", "rows", "var")
 
     def __init__(self) -> None:
         self.rows = 0
-        self.rows_seen = 0
-        self._level = 0.0
-        self._var = 0.0
+        self.followed: Observation | None = None
+        self.level = 0.0
+        self.var = 0.0
         self._span: deque[float] = deque(maxlen=SPAN)
 
-    def push(self, x: float | None) -> None:
-        """Take in the reward of a row, None when the row has none."""
-        self.rows_seen += 1
-        if x is None:
-            return
-        x = bounded(x)
-        self.rows += 1
+    def follow(self, obs: Observation) -> None:
+        """Take in a row's reward, if it has one."""
+        if obs is not self.followed:
+            self.followed = obs
+            x = obs.signals.get("reward_mean")
+            if x is not None:
+                self.push(x)
+
+    def push(self, x: float) -> None:
+        """Take in the reward of a row."""
+        if not -HUGE <= x <= HUGE:
+            x = bounded(x)
+        self.rows = rows = self.rows + 1
         self._span.append(x)
-        weight = max(WEIGHT, 1.0 / self.rows)
-        away = x - self._level
-        self._level += weight * away
-        self._var += weight * (away * (x - self._level) - self._var)
+        weight = WEIGHT if rows >= _STEADY else 1.0 / rows
+        away = x - self.level
+        self.level = level = self.level + weight * away
+        self.var += weight * (away * (x - level) - self.var)
 
     def mark(self) -> list[float]:
         """The level of now, for the caller to keep: `rising_since` compares with it."""
-        return [self._level, self._var, self.rows, self.rows_seen]
+        return [self.level, self.var, self.rows]
 
     def rising_since(self, mark: list[float]) -> bool:
         """Whether the last rows are better than the level at the mark by more than the noise."""
-        level, var, row, _ = mark
+        level, var, row, *_ = mark
         count = int(min(RECENT, self.rows - row))
         if count < 3:
             return False
@@ -71,16 +86,15 @@ class Progress:
         """The level, the mark and the rewards kept, oldest first."""
         return {
             "rows": self.rows,
-            "rows_seen": self.rows_seen,
-            "level": self._level,
-            "var": self._var,
+            "level": self.level,
+            "var": self.var,
             "span": list(self._span),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        self.rows, self.rows_seen = int(state["rows"]), int(state["rows_seen"])
-        self._level, self._var = float(state["level"]), float(state["var"])
+        self.rows = int(state["rows"])
+        self.level, self.var = float(state["level"]), float(state["var"])
         self._span = deque((float(x) for x in state["span"]), maxlen=SPAN)
 
 

@@ -28,9 +28,13 @@ class Recent:
 
     def median_of(self, rows: int) -> float | None:
         """The median of the last `rows` (odd), which up to rows // 2 spikes do not move; None while there are fewer."""
-        if len(self.values) < rows:
+        values = self.values
+        if len(values) < rows:
             return None
-        return sorted(list(self.values)[-rows:])[rows // 2]
+        if rows == 3:
+            a, b, c = values[-1], values[-2], values[-3]
+            return max(min(a, b), min(max(a, b), c))
+        return sorted([values[-i] for i in range(1, rows + 1)])[rows // 2]
 
     def state_dict(self) -> dict[str, Any]:
         """The values, oldest first."""

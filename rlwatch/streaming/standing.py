@@ -6,6 +6,7 @@ from collections import deque
 from math import sqrt
 from typing import Any, NamedTuple
 
+from rlwatch.observation import Observation
 from rlwatch.streaming.compare import above
 
 SPAN = 60
@@ -67,7 +68,8 @@ class Standing:
     penalties, scores of a reward model) have no natural floor, and ratios to their peak mean nothing: their height is
     the range from the lowest to the highest running mean, or the size of the peak if that is more.
 
-    Cheap to push to; the questions are asked when another signal, or the running mean, looks wrong.
+    Cheap to push to; the questions are asked when another signal, or the running mean, looks wrong. Several detectors
+    may share one: `follow` takes in a row once, whoever asks first.
 
     Attributes:
         rows: rewards seen.
@@ -76,6 +78,7 @@ class Standing:
         slow_peak: the highest value of a running mean of about 65 rows, for rewards whose rows are mostly noise.
         low: the lowest running mean before the peak.
         signed: whether a reward below zero was seen.
+        followed: the row taken in last.
     """
 
     __slots__ = (
@@ -87,6 +90,7 @@ class Standing:
         "_slow",
         "_squares",
         "_step",
+        "followed",
         "low",
         "mean",
         "peak",
@@ -98,6 +102,7 @@ class Standing:
     )
 
     def __init__(self) -> None:
+        self.followed: Observation | None = None
         self.rows = self.peak_row = self.slow_peak_row = 0
         self.mean = self.peak = self.low = self.slow_peak = 0.0
         self._lowest = self._slow = self._before = self._step = 0.0
@@ -107,10 +112,16 @@ class Standing:
         self._opening: list[float] = []
         self._last: deque[float] = deque(maxlen=SPAN)
 
-    def push(self, x: float | None) -> None:
-        """Take in the reward of a row, None when the row has none."""
-        if x is None:
-            return
+    def follow(self, obs: Observation) -> None:
+        """Take in a row's reward, if it has one."""
+        if obs is not self.followed:
+            self.followed = obs
+            x = obs.signals.get("reward_mean")
+            if x is not None:
+                self.push(x)
+
+    def push(self, x: float) -> None:
+        """Take in the reward of a row."""
         if not -_HUGE < x < _HUGE:
             x = _HUGE if x > 0.0 else -_HUGE
         self._last.append(x)

@@ -55,6 +55,11 @@ class Stuck:
             self.rows = self.still = int(still)
             self.level = x
 
+    def moves(self, x: float) -> None:
+        """Take in a row that is not still, while there is no stretch."""
+        self.seen += 1
+        self.level = x
+
     def lasts(self, rows: int) -> bool:
         """Whether the stretch is that long, most of it exactly still, and more than chance.
 

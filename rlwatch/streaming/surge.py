@@ -6,7 +6,7 @@ from collections import deque
 from math import exp, log
 from typing import Any, NamedTuple
 
-from rlwatch.streaming.baseline import TRUSTED, LogBaseline
+from rlwatch.streaming.baseline import HELD, MARGIN, NOTABLE, TRUSTED, LogBaseline
 
 _NEW = 0.18
 """How far above the baseline's upper tenth a level must be to be new, on the log scale (1.2x)."""
@@ -16,9 +16,6 @@ _UNSEEN = 0.69
 
 _BLOCK = 20
 """Rows after which levels count as earlier: an explosion must not be its own precedent."""
-
-_NOTABLE = 2.0
-"""Sigmas below which a row is ordinary: no detector speaks below 3, so that most rows cost one comparison."""
 
 _ZERO = -500.0
 """The log that stands for a value of zero or less: such a value is low, and no baseline."""
@@ -71,34 +68,43 @@ class Surge:
     Levels are medians of `short` and of `lasting` rows, so single spikes that recover, which healthy runs have at
     10-1000x, do not show. Zeros (normal under GRPO when all groups tie) enter the levels and not the baseline.
 
+    A row below `NOTABLE` sigmas is ordinary: no detector speaks below 3. In a stretch of them, rows that are ordinary
+    for certain wait, up to 8, and are taken in together: to the same effect, for a fraction of the time.
+
     Attributes:
-        baseline: of log x.
         gone: rows in a row in which the signal has been below a thousandth of the level that it had.
     """
 
     __slots__ = (
+        "_baseline",
         "_block",
+        "_calm_rows",
         "_ceiling",
         "_gone_below",
+        "_held",
+        "_high",
         "_last_peak",
         "_logs",
+        "_low",
         "_ordinary",
         "_start",
         "_young",
-        "baseline",
         "gone",
         "lasting",
         "short",
     )
 
     def __init__(self, window: int = 100, short: int = 5, lasting: int = 7, sigma: float = 0.2) -> None:
-        self.baseline = LogBaseline(window, sigma)
+        self._baseline = LogBaseline(window, sigma)
+        self._held: list[float] = []
+        self._low = self._high = 0.0
         self.short = short
         self.lasting = lasting
         self.gone = 0
         self._gone_below = _ZERO
         self._logs: deque[float] = deque(maxlen=lasting)
         self._ordinary = 0
+        self._calm_rows = short // 2
         self._young = _YOUNG
         self._start: list[float] = []
         self._block: list[float] = []
@@ -108,17 +114,20 @@ class Surge:
     def push(self, x: float) -> Reading | None:
         """Take in a value (0, or within TINY and HUGE) and compare the levels with the baseline before it.
 
-        None while there is no baseline, and when the last rows are ordinary: then no level is notable.
+        None while there is no baseline, and when the level is neither new nor unseen: then nobody has a use for it.
         """
-        baseline = self.baseline
+        if self.quiet(x):
+            return None
+        self.catch_up()
         value = log(x) if x > 0.0 else _ZERO
+        baseline = self._baseline
         middle = baseline.middle
         self._logs.append(value)
         block = self._block
         block.append(value)
-        if len(block) == _BLOCK + 2:
+        if len(block) >= _BLOCK + 2:
             self._close_block()
-        notable = value > middle + _NOTABLE * baseline.sigma
+        notable = value > middle + NOTABLE * baseline.sigma
         if self._young:
             self._young -= 1
             notable = notable or self._jumped(value)
@@ -129,13 +138,55 @@ class Surge:
         else:
             self._ordinary += 1
         reading = None
-        if self._ordinary <= self.short // 2 and len(baseline) >= TRUSTED:
+        if self._ordinary <= self._calm_rows and len(baseline) >= TRUSTED:
             reading = self._read(x)
         if self.gone or value < middle - _GONE:
             self._count_gone(value)
         if x > 0.0:
             baseline.push(value)
+        self._look_ahead()
         return reading
+
+    def quiet(self, x: float) -> bool:
+        """Take in a value that is ordinary for certain; False, and nothing done, for any other, which is for `push`."""
+        if not self._low < x < self._high:
+            return False
+        held = self._held
+        held.append(x)
+        if len(held) >= HELD:
+            self.catch_up()
+        return True
+
+    @property
+    def baseline(self) -> LogBaseline:
+        """Of log x, of all rows so far."""
+        self.catch_up()
+        return self._baseline
+
+    def _look_ahead(self) -> None:
+        """Between which values the next rows are ordinary for certain."""
+        if self._ordinary <= self._calm_rows or self._young or self.gone:
+            self._low = self._high = 0.0
+            return
+        low, high, _, most = self._baseline.bounds()
+        if high > low:
+            self._low = exp((low if low > most - _GONE else most - _GONE) + MARGIN)
+            self._high = exp(high - MARGIN)
+        else:
+            self._low = self._high = 0.0
+
+    def catch_up(self) -> None:
+        """Take in the rows that wait."""
+        if not self._held:
+            return
+        values, self._held = [log(x) for x in self._held], []
+        self._baseline.push_ordinary(values)
+        self._logs.extend(values)
+        self._ordinary += len(values)
+        self._block.extend(values)
+        if len(self._block) >= _BLOCK + 2:
+            self._close_block()
+        self._look_ahead()
 
     @property
     def gone_from(self) -> float:
@@ -162,28 +213,37 @@ class Surge:
     def _close_block(self) -> None:
         """Keep the highest level (median of 3 rows) of the block that ends, and of all before it."""
         block = self._block
-        peak = max(sorted(block[i : i + 3])[1] for i in range(_BLOCK))
+        peak = before = last = 2.0 * _ZERO
+        for value in block[: _BLOCK + 2]:
+            high = last if last > before else before
+            middle = value if value < high else high  # with those of the neighbours, never above the median of 3
+            if middle > peak:
+                peak = middle
+            before, last = last, value
         self._ceiling = max(self._ceiling, self._last_peak)
         self._last_peak = peak
-        self._block = block[-2:]
+        self._block = block[_BLOCK:]
 
-    def _read(self, x: float) -> Reading:
-        logs, baseline = list(self._logs), self.baseline
+    def _read(self, x: float) -> Reading | None:
+        logs, baseline = list(self._logs), self._baseline
         level = _median(logs[-self.short :]) if len(logs) >= self.short else _ZERO
-        lasting = _median(logs) if len(logs) == self.lasting else _ZERO
         middle, sigma = baseline.middle, baseline.sigma
         new, unseen = level > baseline.quantile(0.9) + _NEW, level > self._ceiling + _UNSEEN
         if self._young and not new and self._jumped(level):
             middle, sigma = max(self._start), baseline.sigma_floor * (1.0 + 4.0 / 3.0)
             new, unseen = True, False  # three rows are enough to warn, not to halt
+        if not new and not unseen:
+            return None
+        lasting = _median(logs) if len(logs) == self.lasting else _ZERO
         return Reading(
             x, exp(level), exp(lasting), exp(middle), (level - middle) / sigma, (lasting - middle) / sigma, new, unseen
         )
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the baseline and the last rows."""
+        baseline = self.baseline  # first: it takes in the rows that wait
         return {
-            "baseline": self.baseline.state_dict(),
+            "baseline": baseline.state_dict(),
             "logs": list(self._logs),
             "ordinary": self._ordinary,
             "young": self._young,
@@ -197,7 +257,8 @@ class Surge:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        self.baseline.load_state_dict(state["baseline"])
+        self._held, self._low, self._high = [], 0.0, 0.0
+        self._baseline.load_state_dict(state["baseline"])
         self._logs = deque((float(x) for x in state["logs"]), maxlen=self.lasting)
         self._start = [float(x) for x in state["start"]]
         self._block = [float(x) for x in state["block"]]

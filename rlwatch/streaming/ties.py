@@ -9,7 +9,9 @@ import numpy as np
 
 from rlwatch.observation import FloatArray
 
-_ALL = 0.999
+TIED = 0.999
+"""Share of groups without spread from which all of them count as tied."""
+
 _EVERY = 4
 """Rows from one look at the sample arrays to the next, where the loop logs no share itself."""
 
@@ -37,7 +39,7 @@ class Ties:
         share, spread = signals.get("frac_reward_zero_std"), signals.get("group_reward_std")
         tied: bool | None = None
         if share is not None:
-            tied = share >= _ALL
+            tied = share >= TIED
         elif spread is not None:
             tied = spread == 0.0
         if samples and "group_ids" in samples and "rewards" in samples:

@@ -71,6 +71,14 @@ class Usual:
         """How far x lies above what is usual, on the log scale; below zero when under it."""
         return ((log(x) if x > TINY else _LOG_TINY) - self.middle) / self.sigma
 
+    def reach(self, rows: int) -> float:
+        """How far the middle can move within so many rows, whatever comes; 1,000 while it is young."""
+        if self.rows < self.span:
+            return 1e3
+        weight = 1.0 / self.span
+        most = max(self._spreads[-1], self.floor) * (1.0 + (1.25 * _REACH - 1.0) * weight) ** rows
+        return rows * weight * _REACH * most
+
     def state_dict(self) -> dict[str, Any]:
         """The level, the spread and the count."""
         return {"rows": self.rows, "middle": self.middle, "spreads": list(self._spreads)}

@@ -16,13 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rlwatch.streaming as home
-from rlwatch.streaming.baseline import LogBaseline
+from rlwatch.observation import Observation
+from rlwatch.streaming.baseline import HELD, NOTABLE, WINSOR, LogBaseline
 from rlwatch.streaming.blocks import Blocks
 from rlwatch.streaming.level import Level
 from rlwatch.streaming.opening import Opening
 from rlwatch.streaming.progress import Progress
 from rlwatch.streaming.recent import Recent
 from rlwatch.streaming.surge import Surge
+from rlwatch.streaming.usual import Usual
 from rlwatch.streaming.window import SortedWindow
 
 MODULES = [module.name for module in pkgutil.iter_modules(home.__path__)]
@@ -253,14 +255,74 @@ def test_progress_after_the_rise_is_over() -> None:
 
 
 def test_progress_ignores_missing_rows() -> None:
-    """None is no reward of 0."""
+    """A row without a reward is no reward of 0, and a row that is followed twice counts once."""
     progress = Progress()
     mark = progress.mark()
-    for _ in range(50):
-        progress.push(None)
+    for row in range(50):
+        progress.follow(Observation(row))
     assert progress.rows == 0
     assert not progress.rising_since(mark)
     assert not progress.rising_lately()
+    obs = Observation(50)
+    obs.signals["reward_mean"] = 1.0
+    progress.follow(obs)
+    progress.follow(obs)
+    assert progress.rows == 1
+
+
+def streams() -> st.SearchStrategy[list[float]]:
+    """Positive signals: noise of some width with jumps, zeros and stretches of one value."""
+    noise = st.lists(st.floats(0.5, 2.0), min_size=20, max_size=120)
+    odd = st.lists(st.sampled_from([0.0, 1e-9, 0.2, 1.0, 1.0, 1.0, 5.0, 1e6]), max_size=30)
+    return st.lists(st.one_of(noise, noise, odd), min_size=1, max_size=8).map(
+        lambda parts: [x for part in parts for x in part]
+    )
+
+
+@given(streams(), st.sampled_from([0.05, 0.2, 0.6]), st.integers(20, 60))
+def test_a_surge_that_puts_rows_off_reads_the_same(values: list[float], sigma: float, window: int) -> None:
+    """Rows that wait change no reading and no state: against one that is restored before each row, where none waits."""
+    fast, slow = Surge(window, sigma=sigma), Surge(window, sigma=sigma)
+    for x in values:
+        slow.load_state_dict(slow.state_dict())
+        assert fast.push(x) == slow.push(x)
+    assert fast.state_dict() == slow.state_dict()
+
+
+def test_most_rows_of_a_healthy_signal_wait() -> None:
+    """Noise of 20 %: nine rows in ten are ordinary for certain, and no more than 8 wait at once."""
+    surge, waited = Surge(), 0
+    for x in np.random.default_rng(0).lognormal(0.0, 0.2, 3000).tolist():
+        waited += surge.quiet(x) or surge.push(x) is not None
+        assert len(surge._held) < HELD
+    assert waited > 0.8 * 3000
+
+
+@given(st.lists(st.floats(-3.0, 3.0), min_size=64, max_size=64), st.lists(st.floats(-9.0, 9.0), max_size=HELD))
+def test_bounds_hold_whatever_comes(before: list[float], after: list[float]) -> None:
+    """For the next 8 values the median stays between the bounds, and a value within is ordinary and not clipped."""
+    baseline = LogBaseline(64, 0.2)
+    for x in before:
+        baseline.push(x)
+    bounds = baseline.bounds()
+    for x in after:
+        assert bounds.least <= baseline.middle <= bounds.most
+        if bounds.low < x < bounds.high:
+            assert x < baseline.middle + NOTABLE * baseline.sigma
+            assert x > baseline.middle - WINSOR * baseline.sigma
+        baseline.push(x)
+
+
+@given(st.lists(st.floats(0.1, 10.0), min_size=1, max_size=20), st.lists(st.floats(1e-9, 1e9), max_size=8))
+def test_the_usual_moves_no_further_than_its_reach(before: list[float], after: list[float]) -> None:
+    """Whatever comes in 8 rows, the middle stays within the reach that was told before."""
+    usual = Usual(span=50, floor=0.06)
+    for x in (before * 60)[:60]:
+        usual.push(x)
+    middle, reach = usual.middle, usual.reach(8)
+    for x in after:
+        usual.push(x)
+    assert abs(usual.middle - middle) <= reach
 
 
 def test_surge_ignores_a_row_and_sees_what_lasts() -> None:

@@ -42,8 +42,14 @@ class AdvantageSpike(Detector):
     def _reset(self) -> None:
         self._surge = Surge(sigma=0.2)
 
+    def catch_up(self) -> None:
+        """Take in the rows that wait."""
+        self._surge.catch_up()
+
     def check(self, obs: Observation) -> Finding | None:
         """Judge the spread of the batch's advantages."""
+        if self._source == "std" and self._surge.quiet(obs.signals.get("advantage_std", 0.0)):
+            return None
         source, spread = self._spread(obs)
         if spread is None:
             return None

@@ -52,9 +52,10 @@ class ValueFailure(Detector):
     core: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("explained_variance", "value_loss", "values", "value_mean")
     warmup: ClassVar[int] = 10
+    shares: ClassVar[tuple[str, ...]] = ("_progress",)
     state: ClassVar[tuple[str, ...]] = (
         "_explained", "_last", "_negative", "_useless", "_surge", "_loss", "_opening", "_reward", "_progress",
-        "_value", "_return", "_spread", "_small", "_grown",
+        "_value", "_return", "_spread", "_small", "_grown", "_turn",
     )  # fmt: skip
 
     class Settings(DetectorSettings):
@@ -72,6 +73,7 @@ class ValueFailure(Detector):
         super().__init__(settings)
         self._explained = Means()
         self._last = 0.0
+        self._turn = 0
         self._negative, self._useless = Streak(self.settings.rows), Streak(3 * self.settings.rows)
         self._surge, self._loss, self._opening = Surge(short=3, lasting=5, sigma=0.3), Recent(5), Opening(10)
         self._reward, self._progress = Level(), Progress()
@@ -83,9 +85,10 @@ class ValueFailure(Detector):
         signals = obs.signals
         reward = signals.get("reward_mean")
         self._reward.push(reward)
-        self._progress.push(reward)
+        self._progress.follow(obs)
         loss = signals.get("value_loss")
-        third = self._seen % _STRIDE == 0
+        self._turn = turn = (self._turn + 1) % _STRIDE
+        third = turn == 0
         now = self._push_loss(loss, third) if loss is not None else None
         x = signals.get("explained_variance")
         if x is None and "values" in obs.samples:

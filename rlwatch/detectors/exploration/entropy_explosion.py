@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import exp
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, critical, warning
 from rlwatch.observation import Observation
+from rlwatch.streaming.baseline import HELD
 from rlwatch.streaming.opening import Opening
 from rlwatch.streaming.recent import Recent
 from rlwatch.streaming.standing import Standing
@@ -42,6 +45,7 @@ class EntropyExplosion(Detector):
     core: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("entropy",)
     warmup: ClassVar[int] = 6
+    shares: ClassVar[tuple[str, ...]] = ("_standing",)
     state: ClassVar[tuple[str, ...]] = ("_opening", "_usual", "_levels", "_standing", "_differential")
 
     class Settings(DetectorSettings):
@@ -61,13 +65,23 @@ class EntropyExplosion(Detector):
         self._levels = Recent(5)
         self._standing = Standing()
         self._differential = False
+        self._held: list[float] = []
+        self._most_held = HELD
+        self._limit = 0.0
 
     def check(self, obs: Observation) -> Finding | None:
         """Judge the level of the last 3 rows when this row is high itself."""
-        self._standing.push(obs.signals.get("reward_mean"))
+        if self._standing.followed is not obs:
+            self._standing.follow(obs)
         x = obs.signals.get("entropy")
         if x is None:
             return None
+        if 0.0 <= x < self._limit and "action_std" not in obs.signals:  # too low to speak for certain, as nearly always
+            self._held.append(x)
+            if len(self._held) >= self._most_held:
+                self.catch_up()
+            return None
+        self.catch_up()
         if x < 0.0 or "action_std" in obs.signals:
             self._differential = True
         if self._differential:
@@ -79,7 +93,39 @@ class EntropyExplosion(Detector):
         if x > self.settings.rise and usual.rows >= 3:
             finding = self._judge(x)
         usual.push(x)
+        self._look_ahead()
         return finding
+
+    def _look_ahead(self) -> None:
+        """Below which entropy the next rows cannot speak, nor make the last ones speak."""
+        limits, usual, last = self.settings, self._usual, self._levels.values
+        self._limit = 0.0
+        if usual.rows >= usual.span and not self._differential:
+            opening = self._opening.level
+            for rows in (HELD, HELD // 2, HELD // 4):
+                lowest = exp(usual.middle - usual.reach(rows))
+                if lowest > _LEARNT * opening:
+                    break
+            limit = min(limits.warning_times * lowest, limits.slow_times * opening)
+            if lowest <= _LEARNT * opening:
+                limit = min(limit, _BACK * opening)
+            self._most_held = rows
+            if last[-1] < limit and last[-2] < limit:
+                self._limit = limit
+
+    def catch_up(self) -> None:
+        """Take in the rows that wait."""
+        if self._held:
+            self._levels.values.extend(self._held)
+            for x in self._held:
+                self._usual.push(x)
+            self._held = []
+            self._look_ahead()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._held, self._limit = [], 0.0
+        super().load_state_dict(state)
 
     def _judge(self, x: float) -> Finding | None:
         limits, levels, usual = self.settings, self._levels, self._usual
@@ -87,6 +133,8 @@ class EntropyExplosion(Detector):
         if level is None:
             return None
         lately, opening = usual.level, self._opening.level
+        if level < limits.warning_times * lately and level < limits.slow_times * opening:
+            return self._back(x, level, lately, opening)
         sudden = usual.sigmas(level) > _SIGMA
         reference, times = (lately, limits.warning_times) if sudden else (opening, limits.slow_times)
         if level < max(times * reference, reference + limits.rise):

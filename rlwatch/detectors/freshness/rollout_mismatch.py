@@ -58,10 +58,20 @@ class RolloutMismatch(Detector):
         super().__init__(settings)
         self._beyond, self._far = Streak(self.settings.rows), Streak(self.settings.rows)
         self._agreed = 0
+        limits = self.settings
+        self._limits = (
+            limits.prob_diff, limits.logprob_diff, limits.kl, 1.0 / limits.is_weight, limits.is_weight, limits.ess,
+        )  # fmt: skip
 
     def check(self, obs: Observation) -> Finding | None:
         """Judge the worst of the signals that came."""
         signals = obs.signals
+        if self._within(signals):
+            if self._beyond.rows:
+                self._beyond.push(False)
+                self._far.push(False)
+            self._agreed += 1
+            return None
         name, apart = self._mismatch(signals)
         name, times = self._corrected(signals, name, apart)
         lasting, far = self._beyond.push(times > 1.0), self._far.push(apart > self.settings.critical_times)
@@ -74,6 +84,17 @@ class RolloutMismatch(Detector):
         if far and self._agreed >= _AGREED:
             return critical(f"{text} for {self._far.rows} steps", **evidence)
         return warning(f"{text} for {self._beyond.rows} steps", **evidence)
+
+    def _within(self, signals: dict[str, float]) -> bool:
+        """Whether every signal that came is within its limit: nearly every row."""
+        limits, get = self._limits, signals.get
+        return bool(
+            get("rollout_prob_diff", 0.0) <= limits[0]
+            and get("rollout_logprob_diff", 0.0) <= limits[1]
+            and -limits[2] <= get("rollout_kl", 0.0) <= limits[2]
+            and limits[3] <= get("is_weight_mean", 1.0) <= limits[4]
+            and limits[5] <= get("ess", 1.0) <= 1.0
+        )
 
     def _mismatch(self, signals: dict[str, float]) -> tuple[str, float]:
         """The measure of the mismatch that is furthest beyond its limit, and how many times."""

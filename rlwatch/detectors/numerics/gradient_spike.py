@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -48,15 +49,22 @@ class GradientSpike(Detector):
         self._surge = Surge(sigma=0.3)
         self._opening = Opening(10)
         self._growing = Streak(_GROWTH_ROWS)
+        self._usual = 0.0  # below it no row is far above the opening, and none was lately
+
+    def catch_up(self) -> None:
+        """Take in the rows that wait."""
+        self._surge.catch_up()
 
     def check(self, obs: Observation) -> Finding | None:
         """Judge the norm; a non-finite one is `loss_nonfinite`'s."""
         x = obs.signals.get("grad_norm")
         if x is None:
             return None
+        if x < self._usual and self._surge.quiet(x):
+            return None
         x = positive(x)
         limits = self.settings
-        if x > 0.0:
+        if x > 0.0 and not self._opening.full:
             self._opening.push(x)
         now = self._surge.push(x)
         gone = self._surge.gone
@@ -66,9 +74,17 @@ class GradientSpike(Detector):
                 f"Gradient norm has been {x:.3g} for {gone} steps (it was {before:.3g}): nothing is learnt",
                 value=x, rows=gone, level_before=before,
             )
-        growth = self._growth(x)
+        opening = self._opening
+        high = opening.full and x > limits.growth_times * opening.level
+        growth = self._growth(x, high) if high or self._growing.rows else None
+        self._usual = limits.growth_times * opening.level if opening.full and not self._growing.rows else 0.0
         spike = self._spike(now) if now is not None and now.new else None
         return spike or growth
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._usual = 0.0
+        super().load_state_dict(state)
 
     def _spike(self, now: Reading) -> Finding | None:
         limits = self.settings
@@ -88,10 +104,9 @@ class GradientSpike(Detector):
             return warning(f"{text} ({now.times:.3g}x) for 3 of the last 5 steps", **evidence)
         return None
 
-    def _growth(self, x: float) -> Finding | None:
+    def _growth(self, x: float, high: bool) -> Finding | None:
         """Growth that the baseline followed: the rows far above the opening, net of the rows that are not."""
         opening = self._opening.level
-        high = len(self._opening) == self._opening.size and x > self.settings.growth_times * opening
         if not self._growing.push(high):
             return None
         return warning(

@@ -37,6 +37,7 @@ class ClipFraction(Detector):
     core: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("clip_fraction",)
     warmup: ClassVar[int] = 6
+    shares: ClassVar[tuple[str, ...]] = ("_progress",)
     state: ClassVar[tuple[str, ...]] = ("_clipped", "_far", "_progress")
 
     class Settings(DetectorSettings):
@@ -58,7 +59,8 @@ class ClipFraction(Detector):
     def check(self, obs: Observation) -> Finding | None:
         """Judge the mean of the last rows; what is not a share (a count, a percentage) is left out."""
         signals = obs.signals
-        self._progress.push(signals.get("reward_mean"))
+        if self._progress.followed is not obs:
+            self._progress.follow(obs)
         x = signals["clip_fraction"]
         if not 0.0 <= x <= 1.0:
             return None

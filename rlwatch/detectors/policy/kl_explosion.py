@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import exp
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ from pydantic import Field
 from rlwatch.alert import Severity
 from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, critical, warning
 from rlwatch.observation import Observation
-from rlwatch.streaming import positive
+from rlwatch.streaming import TINY, positive
 from rlwatch.streaming.opening import Opening
 from rlwatch.streaming.progress import Progress
 from rlwatch.streaming.streak import Streak
@@ -41,6 +42,7 @@ class KlExplosion(Detector):
     link: ClassVar[Link] = Link.POLICY
     needs: ClassVar[tuple[str, ...]] = ("kl", "approx_kl", "rollout_kl", "kl_sequence")
     warmup: ClassVar[int] = 8
+    shares: ClassVar[tuple[str, ...]] = ("_progress",)
     state: ClassVar[tuple[str, ...]] = ("_source", "_surge", "_opening", "_creeping", "_rows_extreme", "_progress")
 
     class Settings(DetectorSettings):
@@ -61,15 +63,25 @@ class KlExplosion(Detector):
 
     def _reset(self) -> None:
         self._surge = Surge(sigma=0.3)
+        self._below_creep = 0.0  # KL below which only the surge has something to say
         self._opening = Opening(5)
         self._creeping = Streak(_CREEP_ROWS)
         self._rows_extreme = 0
 
+    def catch_up(self) -> None:
+        """Take in the rows that wait."""
+        self._surge.catch_up()
+
     def check(self, obs: Observation) -> Finding | None:
         """Judge the best KL there is; a better one that comes later starts a new baseline."""
-        self._progress.push(obs.signals.get("reward_mean"))
+        if self._progress.followed is not obs:
+            self._progress.follow(obs)
+        signals = obs.signals
+        x = signals.get("kl", -1.0)
+        if TINY < x < self._below_creep and self._surge.quiet(x):
+            return None
         for source in self.needs:
-            if source in obs.signals:
+            if source in signals:
                 break
         else:
             return None
@@ -78,17 +90,25 @@ class KlExplosion(Detector):
                 return None
             self._source = source
             self._reset()
-        x = positive(abs(obs.signals[source]))
+        x, scale = positive(abs(signals[source])), _FLOORS[source]
         self._opening.push(x)
         reading = self._surge.push(x)
-        high = x > self.settings.creep_level * _FLOORS[source]
-        creeping = self._creeping.push(high)
-        extreme = x > self.settings.extreme_level * _FLOORS[source]
-        self._rows_extreme = self._rows_extreme + 1 if extreme else 0
+        creeping = self._creeping.push(x > self.settings.creep_level * scale)
+        if x > self.settings.extreme_level * scale:
+            self._rows_extreme += 1
+        else:
+            self._rows_extreme = 0
+        calm = source == "kl" and self._opening.full and not self._creeping.rows and not self._rows_extreme
+        self._below_creep = self.settings.creep_level * scale if calm else 0.0
         finding = self._sudden(reading) if reading else None
         if finding is None or finding.severity is Severity.WARNING:
             return self._extreme(x) or finding or (self._slow(x) if creeping else None)
         return finding
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._below_creep = 0.0
+        super().load_state_dict(state)
 
     def _sudden(self, now: Reading) -> Finding | None:
         if not now.new:

@@ -7,10 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from rlwatch.alert import Alert
 from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, critical, warning
 from rlwatch.observation import Observation
-from rlwatch.streaming import correlation
+from rlwatch.streaming import bounded, correlation
 from rlwatch.streaming.opening import Opening
 from rlwatch.streaming.pace import Pace
 from rlwatch.streaming.recent import Recent
@@ -55,6 +54,7 @@ class ProxyDivergence(Detector):
         "_flat",
         "_low",
         "_since_high",
+        "_row",
         "_agreed",
         "_agrees",
         "_spread",
@@ -79,21 +79,22 @@ class ProxyDivergence(Detector):
         self._proxy, self._gold = Pace(), Pace()
         self._sum, self._count = 0.0, 0
         self._best = self._at_best = 0.0
-        self._flat = self._low = self._since_high = 0
+        self._flat = self._low = self._since_high = self._row = 0
         self._agreed, self._agrees = Opening(5), Recent(5)
         self._spread, self._spread_now = Opening(10), Recent(5)
 
-    def update(self, obs: Observation) -> Alert | None:
-        """Take in one step; rewards count in the rows without gold, too."""
+    def between(self, obs: Observation) -> None:
+        """Rewards, and rows, count without gold, too."""
         reward = obs.signals.get("reward_mean")
         if reward is not None:
-            self._sum += max(-1e100, min(1e100, reward))
+            self._sum += bounded(reward)
             self._count += 1
         self._since_high += 1
-        return super().update(obs)
+        self._row += 1
 
     def check(self, obs: Observation) -> Finding | None:
         """Judge at each gold score."""
+        self.between(obs)
         gold = obs.signals.get("gold_score")
         if gold is None or (not self._count and not self._proxy.count):
             return None
@@ -120,7 +121,7 @@ class ProxyDivergence(Detector):
         low = 0.0 <= gold < _LOST * best and best - gold > _LOST_NOISE * self._gold.noise
         low = low and self._proxy.now >= self._at_best - 0.1 * abs(self._at_best)
         self._low = self._low + 1 if low else 0
-        if self._low < _LOST_IN_A_ROW or self._rows < _LOST_ROW:
+        if self._low < _LOST_IN_A_ROW or self._row < _LOST_ROW:
             return None
         text = f"Gold fell to {gold / best:.2f} of its best, from {best:.3g} to {gold:.3g}, and the reward did not"
         return critical(text, **self._evidence())

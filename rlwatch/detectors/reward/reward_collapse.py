@@ -44,7 +44,10 @@ class RewardCollapse(Detector):
     core: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("reward_mean", "rewards")
     warmup: ClassVar[int] = 8
-    state: ClassVar[tuple[str, ...]] = ("_standing", "_lows", "_low_share", "_since_high", "_gold_best", "_gold_low")
+    shares: ClassVar[tuple[str, ...]] = ("_standing",)
+    state: ClassVar[tuple[str, ...]] = (
+        "_standing", "_lows", "_low_share", "_since_high", "_gold_best", "_gold_low", "_row", "_judged",
+    )  # fmt: skip
 
     class Settings(DetectorSettings):
         """Shares are of the distance from the floor (0, or the lowest level where rewards are negative) to the peak."""
@@ -58,11 +61,17 @@ class RewardCollapse(Detector):
         self._standing = Standing()
         self._lows = 0
         self._low_share = Recent(17)
-        self._since_high = 0
+        self._since_high = self._row = self._judged = 0
         self._gold_best, self._gold_low = 0.0, False
+
+    def between(self, obs: Observation) -> None:
+        """Rows count without a reward, too."""
+        self._row += 1
 
     def check(self, obs: Observation) -> Finding | None:
         """Judge the level of the last rows when this row is low itself."""
+        self._row += 1
+        self._judged += 1
         gold = obs.signals.get("gold_score")
         if gold is not None:
             self._gold_best = max(self._gold_best, gold)
@@ -71,7 +80,7 @@ class RewardCollapse(Detector):
         if x is None:
             return None
         standing = self._standing
-        standing.push(x)
+        standing.follow(obs)
         height = standing.height
         self._since_high = 0 if standing.mean >= standing.peak - _HIGH * height else self._since_high + 1
         low = x <= standing.peak - (1.0 - self.settings.warning_left) * height
@@ -116,7 +125,7 @@ class RewardCollapse(Detector):
             "left": fall.left,
             "sigma": fall.sigmas,
             "lowest_before_peak": self._standing.low,
-            "rows_since_onset": round((self._since_high + _MEAN_ROWS) * self._rows / self._seen),
+            "rows_since_onset": round((self._since_high + _MEAN_ROWS) * self._row / self._judged),
         }
         limits = self.settings
         sure = fall.rows >= 5 and fall.sigmas > _SURE * limits.sigma and self._standing.rows >= _YOUNG

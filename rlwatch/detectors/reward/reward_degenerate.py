@@ -15,7 +15,7 @@ from rlwatch.streaming.looks import Looks
 from rlwatch.streaming.recent import Recent
 from rlwatch.streaming.standing import Standing
 from rlwatch.streaming.stuck import Stuck
-from rlwatch.streaming.ties import Ties
+from rlwatch.streaming.ties import TIED, Ties
 
 _NEAR = 0.1
 """Share of the reward's size within which a row counts as unmoved; of its range, where nothing moved within the row."""
@@ -49,6 +49,7 @@ class RewardDegenerate(Detector):
         "reward_mean",
     )
     warmup: ClassVar[int] = 20
+    shares: ClassVar[tuple[str, ...]] = ("_standing",)
     state: ClassVar[tuple[str, ...]] = (
         "_standing",
         "_stuck",
@@ -89,13 +90,19 @@ class RewardDegenerate(Detector):
 
     def _scalars(self, obs: Observation, mean: float) -> Finding | None:
         standing, stuck, signals = self._standing, self._stuck, obs.signals
-        standing.push(mean)
+        if standing.followed is not obs:
+            standing.follow(obs)
         spread = signals.get("reward_std")
+        size = mean if mean >= 0.0 else -mean
+        if spread is not None and spread > 1e-9 * size and self._differs(obs):
+            stuck.moves(mean)
+            if spread > self._widest:
+                self._widest = spread
+            return None
         if spread is None:
             high, low = signals.get("reward_max"), signals.get("reward_min")
             spread = (high - low) / 2 if high is not None and low is not None else None
         tied = self._ties.push(signals, obs.samples)
-        size = mean if mean >= 0.0 else -mean
         height = standing.height
         tolerance = _NEAR * (height if height > size else size)
         if spread is None:
@@ -113,6 +120,13 @@ class RewardDegenerate(Detector):
         if stuck.lasts(limits.dead_rows):
             return self._alike(obs, mean, spread is None and tied is None)
         return self._groups(obs, mean) if self._ties.rows >= limits.tied_rows else None
+
+    def _differs(self, obs: Observation) -> bool:
+        """Whether the groups differ within themselves for certain and nothing was still or tied lately: most rows."""
+        if self._stuck.rows or self._ties.rows or "group_ids" in obs.samples:
+            return False
+        share = obs.signals.get("frac_reward_zero_std")
+        return share < TIED if share is not None else "group_reward_std" not in obs.signals
 
     def _alike(self, obs: Observation, mean: float, blind: bool) -> Finding | None:
         """Rewards that do not differ: dead, finished, or all right from the start. `blind`: only means are logged."""

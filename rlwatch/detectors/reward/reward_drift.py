@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -10,6 +11,9 @@ from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, wa
 from rlwatch.observation import Observation
 from rlwatch.streaming.blocks import Blocks, Trend
 from rlwatch.streaming.level import Level
+
+_HELD = 8
+"""Rows that may wait: nothing is said before a block of them is complete."""
 
 
 class RewardDrift(Detector):
@@ -26,7 +30,7 @@ class RewardDrift(Detector):
     link: ClassVar[Link] = Link.REWARD
     needs: ClassVar[tuple[str, ...]] = ("reward_mean", "rewards")
     warmup: ClassVar[int] = 24
-    state: ClassVar[tuple[str, ...]] = ("_blocks", "_length", "_kl", "_entropy", "_gold")
+    state: ClassVar[tuple[str, ...]] = ("_blocks", "_length", "_kl", "_entropy", "_gold", "_judged")
 
     class Settings(DetectorSettings):
         """What makes a trend, and what makes an upward one suspicious."""
@@ -44,22 +48,43 @@ class RewardDrift(Detector):
         super().__init__(settings)
         self._blocks = Blocks()
         self._length, self._kl, self._entropy, self._gold = Level(), Level(), Level(), Level()
+        self._judged = 0
+        self._held: list[tuple[float | None, ...]] = []
 
     def check(self, obs: Observation) -> Finding | None:
         """Judge the trend when a block is complete."""
-        signals = obs.signals
-        self._length.push(signals.get("response_length_mean"))
-        self._kl.push(signals.get("kl"))
-        if "action_std" not in signals:  # differential entropy passes zero in health
-            self._entropy.push(signals.get("entropy"))
-        self._gold.push(signals.get("gold_score"))
-        x = signals.get("reward_mean")
-        if x is None or not self._blocks.push(x):
+        get = obs.signals.get
+        x = get("reward_mean")
+        entropy = get("entropy") if "action_std" not in obs.signals else None  # a differential one passes zero
+        self._held.append((x, get("response_length_mean"), get("kl"), entropy, get("gold_score")))
+        if len(self._held) < min(self._blocks.left, _HELD) or not self._take_in():
             return None
         trend = self._blocks.trend(self.settings.blocks)
         if trend is None or abs(trend.change) < self.settings.noise * trend.error:
             return None
         return self._down(trend) if trend.change < 0 else self._up(trend)
+
+    def _take_in(self) -> bool:
+        """Take in the rows that wait; whether the last of them completes a block."""
+        complete, held = False, self._held
+        self._held = []
+        for x, length, kl, entropy, gold in held:
+            self._length.push(length)
+            self._kl.push(kl)
+            self._entropy.push(entropy)
+            self._gold.push(gold)
+            complete = x is not None and self._blocks.push(x)
+        self._judged += len(held)
+        return complete
+
+    def catch_up(self) -> None:
+        """Take in the rows that wait: fewer than a block needs."""
+        self._take_in()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._held = []
+        super().load_state_dict(state)
 
     def _down(self, trend: Trend) -> Finding | None:
         if -trend.change < self.settings.share * max(abs(trend.first), self._blocks.range):
@@ -91,7 +116,7 @@ class RewardDrift(Detector):
             reasons.append(f"responses grew {length.times:.1f}x ({length.opening:.3g} to {length.now:.3g} tokens)")
         if self._kl.rows > 5 and self._kl.now > limits.kl_level:
             reasons.append(f"KL is {self._kl.now:.2g}")
-        often = gold.rows > 5 and gold.rows > 0.8 * self._seen  # of a sparse one, opening and level are other rows
+        often = gold.rows > 5 and gold.rows > 0.8 * self._judged  # of a sparse one, opening and level are other rows
         if often and not gold.opening == 0.0 < gold.now:  # an exact match that is only just being found is no lag
             reasons.append(f"the gold score went from {gold.opening:.3g} to {gold.now:.3g}")
         return reasons

@@ -41,15 +41,21 @@ class RewardVarianceExplosion(Detector):
         self._surge = Surge(sigma=0.2)
         self._best: float | None = None
 
+    def catch_up(self) -> None:
+        """Take in the rows that wait."""
+        self._surge.catch_up()
+
     def check(self, obs: Observation) -> Finding | None:
         """Judge the standard deviation of the batch."""
         std = obs.signals.get("reward_std")
         mean = obs.signals.get("reward_mean")
         if std is None:
             return None
-        std = positive(std)
         if mean is not None and (self._best is None or mean > self._best):
             self._best = mean
+        if self._surge.quiet(std):
+            return None
+        std = positive(std)
         limits = self.settings
         now = self._surge.push(std)
         gone = self._surge.gone

@@ -55,6 +55,7 @@ class SideMetrics(Detector):
     core: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("completions", *_LOGGED.values())
     warmup: ClassVar[int] = 2 * _ROWS
+    shares: ClassVar[tuple[str, ...]] = ("_standing",)
     state: ClassVar[tuple[str, ...]] = ("_read_rows", "_pairs", "_examples", "_standing")
 
     class Settings(DetectorSettings):
@@ -78,7 +79,7 @@ class SideMetrics(Detector):
 
     def check(self, obs: Observation) -> Finding | None:
         """Read a few completions; every fourth row, compare the last 16 rows with the first."""
-        self._standing.push(obs.signals.get("reward_mean"))
+        self._standing.follow(obs)
         row = self._read(obs) if "completions" in obs.samples else _taken(obs.signals)
         for name, value in row.items():
             self._shifts[name].push(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -16,14 +17,15 @@ from rlwatch.streaming.streak import Streak
 from rlwatch.streaming.surge import Reading, Surge
 
 _TIMES = ("step_time", "tokens_per_second")
-_MEMORY = ("memory_allocated", "memory_reserved")
+_MEMORY_NAMES = ("memory_allocated", "memory_reserved")
+_MEMORY = frozenset(_MEMORY_NAMES)
 _BLOCK = 5
 """Rows of which the median is judged."""
 
 _LEAST = 1e-90
 """Seconds that stand for none."""
 
-_LENGTHS = ("step_tokens", "response_length_mean")
+_LENGTH = "response_length_mean"
 
 
 class Throughput(Detector):
@@ -45,7 +47,7 @@ class Throughput(Detector):
     id: ClassVar[str] = "throughput"
     link: ClassVar[Link] = Link.SYSTEM
     core: ClassVar[bool] = False
-    needs: ClassVar[tuple[str, ...]] = _TIMES + _MEMORY
+    needs: ClassVar[tuple[str, ...]] = _TIMES + _MEMORY_NAMES
     warmup: ClassVar[int] = _BLOCK * 10
     state: ClassVar[tuple[str, ...]] = (
         "_source", "_filling", "_surge", "_opening", "_slow", "_tokens", "_memory", "_memory_of",
@@ -70,6 +72,7 @@ class Throughput(Detector):
         self._source = self._memory_of = ""
         self._tokens = Level()
         self._memory = Blocks()
+        self._held: list[tuple[float, float | None]] = []
         self._reset()
 
     def _reset(self) -> None:
@@ -81,7 +84,12 @@ class Throughput(Detector):
     def check(self, obs: Observation) -> Finding | None:
         """Judge the time of the step, and the memory where it came."""
         signals = obs.signals
-        for name in _LENGTHS:
+        if self._source == "step_time" and _MEMORY.isdisjoint(signals) and "step_time" in signals:
+            tokens = signals.get("step_tokens")
+            self._held.append((signals["step_time"], signals.get(_LENGTH) if tokens is None else tokens))
+            return self._settle() if len(self._held) + len(self._filling) >= _BLOCK else None
+        self._settle()
+        for name in ("step_tokens", _LENGTH):
             if name in signals:
                 self._tokens.push(positive(signals[name]))
                 break
@@ -90,10 +98,31 @@ class Throughput(Detector):
             if source in signals:
                 found = self._time(source, positive(signals[source]))
                 break
-        for name in _MEMORY:
+        for name in _MEMORY_NAMES:
             if name in signals:
                 return found or self._climbs(name, positive(signals[name]))
         return found
+
+    def _settle(self) -> Finding | None:
+        """Judge the rows that wait: nothing is said before a block of them is complete."""
+        found, held = None, self._held
+        if held:
+            self._held = []
+        for value, tokens in held:
+            if tokens is not None:
+                self._tokens.push(positive(tokens))
+            found = self._time("step_time", positive(value))
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next row's judgement depends on, as JSON values."""
+        self._settle()
+        return super().state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._held = []
+        super().load_state_dict(state)
 
     def _time(self, source: str, value: float) -> Finding | None:
         if source != self._source:
@@ -103,11 +132,13 @@ class Throughput(Detector):
             self._reset()
         if not value:
             return None
-        x = value if source == "step_time" else 1.0 / value
-        more = self._tokens.times
-        if source == "step_time" and more is not None and more > 1.0:
-            x /= more
-        self._filling.append(max(x, _LEAST))
+        if source == "step_time":
+            x, tokens = value, self._tokens
+            if tokens.now > tokens.opening > 0.0 and tokens.rows > 5:
+                x /= tokens.now / tokens.opening
+        else:
+            x = 1.0 / value
+        self._filling.append(x if x > _LEAST else _LEAST)
         if len(self._filling) < _BLOCK:
             return None
         x = sorted(self._filling)[_BLOCK // 2]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any
 
+from rlwatch.offline.formats.grouping import Entry, grouped
 from rlwatch.offline.rows import PAUSE, STEP_KEYS
 from rlwatch.offline.source import IngestError, Notes
 
@@ -38,9 +39,9 @@ def unfolded(dicts: Iterable[dict[str, Any]], notes: Notes) -> Iterator[dict[str
     notes.format += ", long (a row a metric)"
     step = _columns(first[0], _STEPS) or "step"
     first += islice(dicts, 1)
-    entries = ((row.get(step), row.get(name), row.get(value)) for row in chain(first, dicts))
+    entries = _entries(chain(first, dicts), step, name, value)
     by_name = len(first) > 1 and first[0].get(name) == first[1].get(name) and first[0].get(step) != first[1].get(step)
-    yield from _pivoted(entries) if by_name else _grouped(entries)
+    yield from _pivoted(entries) if by_name else grouped(entries)
 
 
 def _is_long(row: Mapping[str, Any], name: str, value: str) -> bool:
@@ -64,27 +65,21 @@ def _is_number(value: Any) -> bool:
         return False
 
 
-def _grouped(entries: Iterable[tuple[Any, Any, Any]]) -> Iterator[dict[str, Any]]:
-    """A dict for each stretch of one step in which no name comes twice."""
-    row: dict[str, Any] = {}
-    for step, name, value in entries:
-        if not isinstance(name, str):
-            continue
-        if row and (step != row["step"] or name in row):
-            yield row
-            row = {}
-        row = row or {"step": step}
-        row.setdefault(name, value)
-    if row:
-        yield row
+def _entries(dicts: Iterable[dict[str, Any]], step: str, name: str, value: str) -> Iterator[Entry | None]:
+    for row in dicts:
+        if row is PAUSE:
+            yield None
+        elif isinstance(row.get(name), str):
+            yield row.get(step), row[name], row.get(value)
 
 
-def _pivoted(entries: Iterable[tuple[Any, Any, Any]]) -> Iterator[dict[str, Any]]:
+def _pivoted(entries: Iterable[Entry | None]) -> Iterator[dict[str, Any]]:
     """A dict a step, in the order in which the steps first came; of a value given twice the last."""
     rows: dict[Any, dict[str, Any]] = {}
-    for number, (step, name, value) in enumerate(entries):
+    for number, entry in enumerate(entries):
         if number == HELD:
             raise IngestError(f"it is sorted by metric and over {HELD:,} values long: sort its rows by step")
-        if isinstance(name, str) and isinstance(step, int | float | str):
+        if entry is not None and isinstance(entry[0], int | float | str):
+            step, name, value = entry
             rows.setdefault(step, {"step": step})[name] = value
     yield from rows.values()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rlwatch import signals
+from rlwatch.offline.formats.grouping import grouped
 from rlwatch.offline.source import IngestError, Notes, Source
 
 NAME = "MLflow database"
@@ -113,14 +114,4 @@ def _lines(file: Path, key: str, notes: Notes) -> Iterator[Entry]:
 
 
 def _by_step(entries: Iterator[Entry]) -> Iterator[dict[str, Any]]:
-    row: dict[str, Any] = {}
-    for _, step, key, value in entries:
-        if key.startswith(_ITS_OWN):
-            continue
-        if row and (row["step"] != step or key in row):
-            yield row
-            row = {}
-        row = row or {"step": step}
-        row[key] = value
-    if row:
-        yield row
+    return grouped((step, key, value) for _, step, key, value in entries if not key.startswith(_ITS_OWN))

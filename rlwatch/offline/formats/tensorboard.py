@@ -10,8 +10,8 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+from rlwatch.offline.formats.grouping import Entry, grouped
 from rlwatch.offline.formats.wire import BrokenError, Buffer, fields, signed
-from rlwatch.offline.rows import PAUSE
 from rlwatch.offline.source import Notes, Source
 
 NAME = "TensorBoard events"
@@ -26,14 +26,14 @@ def knows(source: Source) -> bool:
 
 
 def dicts(source: Source, notes: Notes) -> Iterator[dict[str, Any]]:
-    """A dict for each stretch of events of one step in which no tag comes twice."""
-    row: dict[str, Any] = {}
+    """A dict a step."""
+    return grouped(_entries(source, notes))
+
+
+def _entries(source: Source, notes: Notes) -> Iterator[Entry | None]:
     for event in _events(source, notes):
         if event is None:
-            if row:
-                yield row
-                row = {}
-            yield PAUSE
+            yield None
             continue
         try:
             step, scalars = _scalars(event)
@@ -41,13 +41,7 @@ def dicts(source: Source, notes: Notes) -> Iterator[dict[str, Any]]:
             notes.bad(0, "an event that is no message")
             continue
         for tag, value in scalars:
-            if row and (row["step"] != step or tag in row):
-                yield row
-                row = {}
-            row = row or {"step": step}
-            row[tag] = value
-    if row:
-        yield row
+            yield step, tag, value
 
 
 def _events(source: Source, notes: Notes) -> Iterator[bytes | None]:

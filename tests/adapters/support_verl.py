@@ -516,7 +516,7 @@ class Run:
 
 
 @lru_cache(maxsize=1)
-def _cluster() -> tuple[str, str]:
+def cluster() -> tuple[str, str]:
     """Ray, once a process, and TransferQueue kept open between runs (each would take ten seconds); model and data."""
     import ray
     import transfer_queue
@@ -524,7 +524,11 @@ def _cluster() -> tuple[str, str]:
     folder = Path(tempfile.mkdtemp(prefix="rlwatch-verl-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     logging.getLogger("transfer_queue.utils.common").setLevel(logging.ERROR)  # names the number of cores at each call
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
+    here = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    workers = {"VERL_USE_EXTERNAL_MODULES": "support_verl", "PYTHONPATH": here}
+    silent: dict[str, Any] = {"include_dashboard": False, "logging_level": "error", "log_to_driver": False}
+    # A cluster of its own: without an address Ray joins any that runs on this machine.
+    ray.init("local", num_cpus=8, runtime_env={"env_vars": workers}, **silent)
     close, transfer_queue.close = transfer_queue.close, lambda: None
     atexit.register(ray.shutdown)
     atexit.register(close)
@@ -538,7 +542,7 @@ def train(folder: Path, *more: str, runner: Callable[[Any], Any] | None = None, 
 
     given = {"catalogue": "full", "console": False, "stall": False, **settings}
     ours = [f"+trainer.rlwatch.{name}={value}" for name, value in given.items()]
-    config = compose(overrides(*_cluster(), folder, *ours, *more))
+    config = compose(overrides(*cluster(), folder, *ours, *more))
     sessions: list[Any] = []
     with _noting(sessions):
         trainer = (runner or run_v1)(config)

@@ -63,9 +63,10 @@ def test_main_ppo_is_halted_in_its_ray_actor(tmp_path: Path) -> None:
     model, data = support_verl.make_model(tmp_path / "model"), support_verl.make_data(tmp_path / "data.parquet")
     hot = ["actor_rollout_ref.actor.optim.lr=1.0", "actor_rollout_ref.actor.optim.lr_warmup_steps=60"]
     ours = ["trainer.logger=[console,rlwatch]", "+trainer.rlwatch.on_critical=halt"]
+    alone = ["+ray_kwargs.ray_init.address=local", "+ray_kwargs.ray_init.include_dashboard=False"]
     arguments = support_verl.overrides(
         model, data, tmp_path, "algorithm.adv_estimator=grpo", *hot, *ours, "trainer.total_training_steps=40",
-        "+ray_kwargs.ray_init.include_dashboard=False", "ray_kwargs.ray_init.num_cpus=4",
+        "ray_kwargs.ray_init.num_cpus=4", *alone,
     )  # fmt: skip
     paths = os.pathsep.join([str(Path(rlwatch.__file__).parents[1]), str(HERE)])
     plugins = {"VERL_USE_EXTERNAL_MODULES": "support_verl,rlwatch.adapters.verl", "VERL_STAND_INS": "1"}

@@ -10,10 +10,11 @@ import pytest
 
 pytest.importorskip("verl", reason="verl is not installed: .ci/verl makes its environment and runs these tests")
 
+import support_verl
 import torch
 from support_verl import copying, rewarding, train, weights
 
-from rlwatch.adapters.verl.knobs import knobs_of, run_in_workers
+from rlwatch.adapters.verl.knobs import CALL, READ, _worker_side, knobs_of, run_in_workers
 from rlwatch.responses.checkpoints import read_tags
 
 pytestmark = [pytest.mark.usefixtures("elsewhere"), pytest.mark.filterwarnings("ignore")]
@@ -162,6 +163,41 @@ def test_knobs_reach_the_workers(tmp_path: Path) -> None:
         assert engine.lr_scheduler.base_lrs == pytest.approx([5e-3])
         assert engine.optimizer_config.clip_grad == pytest.approx(0.5)
     assert run_in_workers(trainer.actor_rollout_wg)["lr"] == pytest.approx(5e-3)
+
+
+def test_knobs_reach_every_worker_of_a_ray_group(tmp_path: Path) -> None:
+    """Through verl's own worker group, in two Ray workers: read from the first, changed in both, nothing else."""
+    import ray
+    from verl.single_controller.base import Worker
+    from verl.single_controller.ray import RayClassWithInitArgs, RayResourcePool, RayWorkerGroup
+    from verl.single_controller.ray.base import create_colocated_worker_cls
+
+    support_verl.cluster()
+
+    class Small(Worker):
+        """A worker with an engine of one weight."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            from types import SimpleNamespace
+
+            optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))], lr=1e-3)
+            scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+            limits = SimpleNamespace(clip_grad=1.0)
+            self.engine = SimpleNamespace(optimizer=optimizer, lr_scheduler=scheduler, optimizer_config=limits)
+            self.loss_fn = None
+
+    classes = {"actor": RayClassWithInitArgs(ray.remote(Small))}
+    pool = RayResourcePool([2], use_gpu=False, max_colocate_count=1)
+    workers = RayWorkerGroup(pool, create_colocated_worker_cls(classes), device_name="cpu")
+    group = workers.spawn({"actor"})["actor"]
+    before = run_in_workers(group)
+    assert (before["lr"], before["max_grad_norm"]) == pytest.approx((1e-3, 1.0))
+    run_in_workers(group, {"lr": 0.2})
+    reported = getattr(group, CALL)(_worker_side({})).batch["numbers"]
+    assert reported.shape == (2, len(READ))
+    assert reported[:, READ["lr"]].tolist() == pytest.approx([2e-4, 2e-4])
+    assert reported[:, READ["max_grad_norm"]].tolist() == pytest.approx([1.0, 1.0])
 
 
 def test_a_coefficient_in_the_reward_is_a_knob(tmp_path: Path) -> None:

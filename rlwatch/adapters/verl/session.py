@@ -60,8 +60,12 @@ class Session:
 
     def log(self, data: Mapping[str, Any], step: int) -> None:
         """A row of verl's metrics; what verl calls on every logger. Never raises."""
+        if not self._closed:
+            self._ours("a row", self._log, data, step)
+
+    def _log(self, data: Mapping[str, Any], step: int) -> None:
         samples, self._samples = self._samples, {}
-        if self._closed or not is_step(data):  # the validation before the first step
+        if not is_step(data):  # the validation before the first step
             return
         if self._first:
             self._first = False

@@ -76,6 +76,15 @@ def test_scan_takes_the_users_names(run: Run, tmp_path: Path) -> None:
     assert coverage["loss_nonfinite"]["seen"] == coverage["kl_explosion"]["seen"] == 40
 
 
+def test_scan_reads_a_pipe(tmp_path: Path) -> None:
+    """`-` is standard input."""
+    text = log(tmp_path / "bad.jsonl", bad_from=30).read_text()
+    line = command("scan", "-", "--format", "json")
+    done = subprocess.run(line, input=text, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert (json.loads(done.stdout)["run"], json.loads(done.stdout)["rows"]) == ("-", 40)
+
+
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [

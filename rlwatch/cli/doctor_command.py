@@ -24,7 +24,9 @@ def doctor(
     preset: Annotated[str | None, typer.Option(help="Defaults for an algorithm, as of `scan`.")] = None,
     form: Annotated[Format, typer.Option("--format", help="A report to read, or a JSON object.")] = Format.TEXT,
 ) -> Work:
-    """Examine one run: log, checkpoints, record; a verdict and what to do next.
+    """Examine one run: its log, checkpoints and record.
+
+    Ends in a verdict, and the three things to do next.
 
     The health score is the mean of four parts, each shown with its weight: training (the scan of the log), checkpoints
     (whole on the disk, and saved before anything broke), sight (how many detectors had their signals) and record (seed,

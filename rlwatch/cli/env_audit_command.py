@@ -25,7 +25,7 @@ def env_audit(
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="A report to read, or the card as JSON.")] = Format.TEXT,
 ) -> Work:
-    """Say what makes training differ from its repetition, here and in this code.
+    """Say what keeps a training from being repeated.
 
     This environment: cuBLAS workspace, hash seed, TF32, tokenizers, threads, reductions, versions, git. A repository's
     code is parsed, not run: seeds, cuDNN benchmark, TF32, data-loader workers, orders of files and sets, atomics,

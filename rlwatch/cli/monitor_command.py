@@ -40,7 +40,7 @@ def monitor(
     past: Annotated[bool, typer.Option("--past", help="Act on what was in the log before the start, too.")] = False,
     form: Annotated[Format, typer.Option("--format", help="Alerts to read, or a line of JSON each.")] = Format.TEXT,
 ) -> Work:
-    """Watch a run that goes on, from its log, and act at a critical.
+    """Watch a run from its log, and act at a critical.
 
     For runs that rlwatch is not inside of. The log is read as it grows, through rotation and truncation; a log that
     is not there yet is waited for. A row is judged, and acted on, within a second. Rows that were there before are

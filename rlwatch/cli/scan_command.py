@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 def scan(
     paths: Annotated[
-        list[str] | None, typer.Argument(metavar="PATH...", help="Logs, run folders, or folders of many runs.")
+        list[str] | None, typer.Argument(metavar="PATH", help="Logs, run folders, folders of many, or - for stdin.")
     ] = None,
     wandb: Annotated[
         list[str] | None,
@@ -68,7 +68,7 @@ def scan(
     """
     runs = [*(paths or []), *(f"wandb:{run}" for run in wandb or [])]
     if not runs:
-        raise typer.BadParameter("Missing argument 'PATH...': name a log, a folder, or --from-wandb RUN")
+        raise typer.BadParameter("Missing argument 'PATH': name a log, a folder, or --from-wandb RUN")
     return partial(_scan, runs, maps or [], need or [], form.value, preset, rules or [], jobs)
 
 

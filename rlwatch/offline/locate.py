@@ -40,14 +40,14 @@ class Place:
 
 
 def find(path: str | Path) -> Place:
-    """The files of the run at `path`: a file, a run's folder, or FILE#ID for one run of a database.
+    """The files of the run at `path`: a file, a run's folder, FILE#ID for one run of a database, - for stdin.
 
     Of several checkpoints of a Trainer the one of the highest step counts: its `log_history` holds the others'.
     Raises `IngestError` for a folder without a log, or with several.
     """
     if "\0" in str(path):
         raise IngestError("there is no such file or folder")
-    place = Path(path)
+    place = Path("/dev/stdin" if str(path) == "-" else path)
     try:
         if place.is_dir():
             return _in_folder(place)

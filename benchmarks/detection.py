@@ -35,6 +35,8 @@ from detection_parts.score import Said, Score, score
 from detection_parts.seen_otherwise import seen_otherwise
 from detection_parts.tables import HEAD, by_project, details, markdown, put, row, terminal
 
+from rlwatch.offline.ingest import IngestError
+
 README = HERE.parent / "README.md"
 PAGE = HERE / "detection.md"
 FULL, CORE, FIXED = "rlwatch, all 22 (the default)", "rlwatch, the core eight", "fixed rules"
@@ -124,7 +126,11 @@ def main(given: list[str] | None = None) -> int:
     chosen = options(given)
     found: dict[str, Any] = {}
     if chosen.corpus:
-        runs = list(corpus(chosen.corpus))
+        try:
+            runs = list(corpus(chosen.corpus))
+        except (OSError, KeyError, ValueError, IngestError) as error:
+            complain(f"{chosen.corpus} is no corpus that can be read ({error!r}): detection.md says what one is")
+            return 1
         found["corpus"] = report("corpus", runs, chosen)
         if chosen.leave_one_out:
             tables, found["leave one out"] = leave_one_out(runs)

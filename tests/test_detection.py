@@ -19,6 +19,7 @@ from rlwatch.offline.replay import replay
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path[:0] = [str(BENCHMARKS.parent), str(BENCHMARKS)]
 
+import detection  # noqa: E402
 from detection_parts import leave_out, ours, peers, seen_otherwise, tables  # noqa: E402
 from detection_parts.runs import Run, canonical, corpus, traces  # noqa: E402
 from detection_parts.score import Said, score  # noqa: E402
@@ -297,3 +298,18 @@ def test_what_is_too_short_or_failed_already_is_left_out() -> None:
     assert seen_otherwise.seen(Run("one", "p", True, steps, rows), "from a tenth on") is None
     assert seen_otherwise.seen(Run("one", "p", False, steps, rows), "from a tenth on") is not None
     assert seen_otherwise.seen(Run("one", "p", False, steps, rows), "the other half") is None
+
+
+@pytest.mark.parametrize("broken", ["folder", "column", "run"])
+def test_what_is_no_corpus_is_said_to_be(tmp_path: Path, broken: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line, and exit code 1."""
+    if broken != "folder":
+        labelled(tmp_path)
+    if broken == "column":
+        (tmp_path / "runs.csv").write_text("slug\nlab-run-1\n", encoding="utf-8")
+    if broken == "run":
+        (tmp_path / "runs" / "lab-run-1.jsonl.gz").unlink()
+    assert detection.main(["--corpus", str(tmp_path), "--no-traces"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "is no corpus that can be read" in said

@@ -79,6 +79,8 @@ def alerts_of(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[int, Alert]]:
     with Watch(catalogue="full", on_critical="continue", record=False, console=False) as watch:
         for number, row in enumerate(rows):
             yield from ((number, alert) for alert in watch.log(row).alerts)
+    if watch.failures:
+        raise RuntimeError(f"not judged by all of rlwatch: {watch.failures}")
 
 
 def generated(case: Fault, seeds: Iterable[int]) -> Line:

@@ -18,15 +18,18 @@ RULES = {
 
 
 def watched(run: Run, **settings: Any) -> list[Said]:
-    """All alerts, row by row as `rlwatch scan` replays them."""
+    """All alerts, row by row as `rlwatch scan` replays them. RuntimeError where a part of rlwatch failed."""
     with Watch(
         on_critical="continue", record=False, console=False, signal_map=_signals_only(run), **settings
     ) as watch:
-        return [
+        said = [
             Said(alert.step, alert.severity.value, alert.detector)
             for step, metrics in run.rows
             for alert in watch.log(metrics, step=step).alerts
         ]
+    if watch.failures:
+        raise RuntimeError(f"{run.name} is not judged by all of rlwatch: {watch.failures}")
+    return said
 
 
 def _signals_only(run: Run) -> dict[str, str]:

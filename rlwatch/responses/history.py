@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from rlwatch.alert import Verdict
 from rlwatch.responses.council import Proposal
@@ -61,6 +61,16 @@ def asker(verdict: Verdict) -> str:
     return next(iter([*criticals, *warned]), NONFINITE)
 
 
+class State(Protocol):
+    """Something to go back to: a snapshot in memory, a checkpoint on disk."""
+
+    row: int
+    doubted: bool
+
+
+Kept = TypeVar("Kept", bound=State)
+
+
 class History:
     """All rollbacks of a run, and what follows from them; the same on every rank.
 
@@ -111,7 +121,7 @@ class History:
         """The last rollback, if it was because of this detector."""
         return self.done[-1] if self.done and self.done[-1].detector == detector else None
 
-    def choose(self, healthy: Sequence[Snapshot], failure: Proposal, lag: int) -> Snapshot:
+    def choose(self, healthy: Sequence[Kept], failure: Proposal, lag: int) -> Kept:
         """The newest healthy state; an older one when this failure came soon after going back to the newest.
 
         Args:

@@ -319,7 +319,7 @@ def test_the_coverage_table_of_the_docs_is_what_runs_give(bench: support.Bench, 
     """On OpenRLHF's defaults through the command line; and with the flags that the docs name."""
     world = {**bench.world, "ckpt": str(tmp_path / "ckpt")}
     defaults = [*support.GAE, "--rollout.n_samples_per_prompt", "1", "--rollout.batch_size", "8"]
-    words = support.flags(world, *defaults, "--data.max_samples", "440")
+    words = support.flags(world, *defaults, "--data.max_samples", "400")
     assert launch(["train_ppo_ray", *words, "--rlwatch.runs_dir", str(tmp_path / "defaults")]) == 0
     trainer = bench.trainer(*steps(55), *support.GAE, runs_dir=tmp_path / "asked")
     trainer.fit()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import exp
+from math import exp, inf
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -101,16 +101,15 @@ class EntropyExplosion(Detector):
         limits, usual, last = self.settings, self._usual, self._levels.values
         self._limit = 0.0
         if usual.rows >= usual.span and not self._differential:
-            opening = self._opening.level
-            for rows in (HELD, HELD // 2, HELD // 4):
+            opening, rows, limit = self._opening.level, HELD, inf
+            while (lowest := exp(usual.middle - usual.reach(rows))) <= _LEARNT * opening and rows > 2:
+                rows //= 2
+            if lowest <= _LEARNT * opening:  # it has left its opening: a return to it could speak
+                rows, limit = HELD, _BACK * opening
                 lowest = exp(usual.middle - usual.reach(rows))
-                if lowest > _LEARNT * opening:
-                    break
-            limit = min(limits.warning_times * lowest, limits.slow_times * opening)
-            if lowest <= _LEARNT * opening:
-                limit = min(limit, _BACK * opening)
+            limit = min(limit, limits.warning_times * lowest, limits.slow_times * opening)
             self._most_held = rows
-            if last[-1] < limit and last[-2] < limit:
+            if last[-1] < limit or last[-2] < limit:  # the median of 3 rows stays below it, too
                 self._limit = limit
 
     def catch_up(self) -> None:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from rlwatch import signals
+from rlwatch.offline.keys import Found, Ranks
 
 STEP_KEYS = (
     "step",
@@ -24,9 +25,6 @@ STEP_KEYS = (
 )
 """Where the step stands, best first: W&B's `_step` counts its own log calls, a trainer's goes before it."""
 
-RANK_KEYS = ("rank", "global_rank", "process_index", "process_rank")
-"""Where a log of several processes says whose row it is."""
-
 PAUSE: dict[str, Any] = {}
 """This very dict among a log's: no more has come for the moment, so that a row need not wait for its parts."""
 
@@ -39,8 +37,6 @@ _DEEPEST = 8
 _WIDEST = 10_000
 _LONGEST_NUMBER = 40
 _LARGEST_STEP = 2**53
-_KEYS_KEPT = 10_000
-_STEPS_KEPT = 64
 
 
 class Row(NamedTuple):
@@ -155,70 +151,6 @@ class Normaliser:
                         self._put(metrics, prefix + name, inner, depth + 1)
         elif key in self._mapped_keys or _holds_samples(key):
             metrics[key] = value
-
-
-class Found:
-    """Which key each signal was taken from, and the keys that are none.
-
-    Attributes:
-        known: all keys met so far, 10,000 at most.
-        sources: signal -> the key that carries it.
-        strange: keys that no alias knows, in the order they came.
-    """
-
-    def __init__(self, signal_map: Mapping[str, str]) -> None:
-        self._mapped = {key: name for name, key in signal_map.items() if name != "step"}
-        self._ranks: dict[str, int] = {}
-        self.known: set[str] = set()
-        self.sources: dict[str, str] = {}
-        self.strange: list[str] = []
-
-    def add(self, metrics: Mapping[str, Any]) -> None:
-        """Takes note of a row's keys; on a clash of two the one that `Watch.log` takes."""
-        for key in [key for key in metrics if key not in self.known]:
-            if len(self.known) >= _KEYS_KEPT:
-                return
-            self.known.add(key)
-            route = None if key in self._mapped else signals.resolve(key, metrics)
-            name, rank = (route.name, route.rank) if route else (self._mapped.get(key, ""), -1)
-            if not name:
-                self.strange.append(key)
-            elif rank < self._ranks.get(name, rank + 1):
-                self._ranks[name] = rank
-                self.sources[name] = key
-
-
-class Ranks:
-    """Tells the rows of other processes from those of the first, once two of them have logged the same step.
-
-    Before that a key `rank` may be anything: the effective rank of a layer, say.
-
-    Attributes:
-        left_out: rows of other processes than the first.
-    """
-
-    def __init__(self) -> None:
-        self.left_out = 0
-        self._first: float | None = None
-        self._several = False
-        self._recent: dict[int, float] = {}
-
-    def other(self, metrics: Mapping[str, Any], step: int) -> bool:
-        """Whether a row is another process's, and to be left out."""
-        rank = next((metrics[key] for key in RANK_KEYS if key in metrics), None)
-        if not isinstance(rank, float) or not rank.is_integer():
-            return False
-        if self._first is None:
-            self._first = rank
-        self._several = self._several or self._recent.get(step, rank) != rank
-        if not self._several:
-            self._recent[step] = rank
-            if len(self._recent) > _STEPS_KEPT:
-                del self._recent[next(iter(self._recent))]
-        if self._several and rank != self._first:
-            self.left_out += 1
-            return True
-        return False
 
 
 @lru_cache(maxsize=1024)

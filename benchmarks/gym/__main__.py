@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, tee
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,7 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from benchmarks.gym.cases import MODES, TASKS, Case, Mode, fault_cases, healthy_cases
 from benchmarks.gym.faults import FAULTS
 from benchmarks.gym.outcome import Outcome
-from benchmarks.gym.report import report
+from benchmarks.gym.report import put_between, report, summary
 from benchmarks.gym.run import Result
 from benchmarks.gym.store import Store, play_any, run_all
 from benchmarks.gym.traces import document, write
@@ -22,6 +22,7 @@ from benchmarks.gym.traces import document, write
 QUICK_HEALTHY, FULL_HEALTHY = 20, 220
 FULL_SEEDS = 3
 RESULTS = Path(__file__).parent / "RESULTS.md"
+README = Path(__file__).parents[1] / "README.md"
 
 
 _HEAD = """# What the gym gave
@@ -50,8 +51,18 @@ def main(argv: list[str] | None = None) -> int:
     text = report(store)
     print(text)
     if options.write:
-        RESULTS.write_text(f"{_HEAD}\n\n{text}\n", encoding="utf-8")
+        share = _share(store)
+        RESULTS.write_text(f"{_HEAD}\n\n{share}\n\n{text}\n", encoding="utf-8")
+        put_between("gym", f"{share}\n\n{summary(store)}", README)
     return 0
+
+
+def _share(store: Store) -> str:
+    """How much of the full table there is: tables of a part must say so."""
+    wanted = {case.key for case in _cases(_parser().parse_args(["--full"]))}
+    done = len(wanted & store.results.keys())
+    some = "all" if done == len(wanted) else f"only {done}"
+    return f"Of the {len(wanted)} runs of the full table {some} are in these."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, help=f"seeds a fault; default 1, with --full {FULL_SEEDS}")
     parser.add_argument("--only", metavar="TEXT", default="", help="only faults with this in their name")
     parser.add_argument("--trl", action="store_true", help="the runs in TRL instead (slower, and fewer)")
-    parser.add_argument("--write", action="store_true", help=f"write the tables to {RESULTS.name} as well")
+    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} and the summary in {README.name}")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
     parser.add_argument("--out", type=Path, default=Path("gym_results"), help="where results are kept; resumed")
     parser.add_argument("--traces", type=Path, metavar="DIR", help="write the signals of the unwatched runs here")
@@ -88,7 +99,9 @@ def _cases(options: argparse.Namespace) -> Iterator[Case]:
     faults = fault_cases(seeds, modes, None if options.full else 1, trl=options.trl)
     if options.only or options.trl:
         return (case for case in faults if options.only in case.fault)
-    return chain(faults, healthy_cases(FULL_HEALTHY if options.full else QUICK_HEALTHY, watched))
+    healthy = healthy_cases(FULL_HEALTHY if options.full else QUICK_HEALTHY, watched)
+    first, others = tee(faults)  # stopped halfway, it has a whole table of one seed
+    return chain((case for case in first if not case.seed), healthy, (case for case in others if case.seed))
 
 
 def _list() -> int:

@@ -2,9 +2,10 @@
 
 Success is the true task's (`Result.end`, `Result.gold`), never the reward. The twin is the same run without the fault.
 
-- healthy end: finite weights, and success at least `HEALTHY` times what the twin had after as much learning. Unwatched
-  that is the twin's end. A rollback costs updates, and its remedy may lower the learning rate: what the final policy
-  was made of is counted (`Result.learned`), an update at a fifth of the rate as a fifth, and at most as one.
+- healthy end: finite weights, and success at least `HEALTHY` times what the twin had after as much learning, and `KEPT`
+  times what the run itself had at the onset. Unwatched as much learning is the twin's end. A rollback costs updates,
+  and its remedy may lower the learning rate: what the final policy was made of is counted (`Result.learned`), an update
+  at a fifth of the rate as a fifth, and at most as one.
 - kept: finite weights, and success at least `KEPT` times what it was at the onset: nothing was lost, though the run
   may be unfinished.
 - point of no return: the last measurement after the onset at which the unwatched run still had `KEPT` of its success at
@@ -42,7 +43,8 @@ class Outcome:
 
     @property
     def healthy(self) -> bool:
-        return self.result.finite and self.result.end >= HEALTHY * min(self.twin.end, self.twin_as_learned)
+        enough = self.result.end >= HEALTHY * min(self.twin.end, self.twin_as_learned)
+        return enough and self.result.finite and (self.kept or not self.result.restored)
 
     @property
     def twin_as_learned(self) -> float:

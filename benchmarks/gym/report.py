@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -20,6 +21,26 @@ def report(store: Store) -> str:
     parts = [_summary(outcomes), _ends(outcomes), _unhealed(outcomes), _alerts(outcomes)] if outcomes else []
     parts += [_twins(plain), _overhead(store.results.values())]
     return "\n\n".join(part for part in parts if part)
+
+
+def summary(store: Store) -> str:
+    """The two tables that say most."""
+    outcomes = list(_outcomes(store))
+    plain = [result for result in store.results.values() if not case_of(result).broken]
+    return "\n\n".join(part for part in (_summary(outcomes) if outcomes else "", _twins(plain)) if part)
+
+
+def put_between(name: str, text: str, path: Path) -> None:
+    """Replace what stands between the marks `<!-- name -->` and `<!-- /name -->` of a file.
+
+    Raises:
+        ValueError: the file has no such marks.
+    """
+    before, opening, rest = path.read_text(encoding="utf-8").partition(f"<!-- {name} -->")
+    _, closing, after = rest.partition(f"<!-- /{name} -->")
+    if not opening or not closing:
+        raise ValueError(f"{path} has no <!-- {name} --> and <!-- /{name} -->")
+    path.write_text(f"{before}{opening}\n\n{text}\n\n{closing}{after}", encoding="utf-8")
 
 
 def _summary(outcomes: list[Outcome]) -> str:

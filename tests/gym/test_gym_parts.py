@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,9 @@ from benchmarks.gym.cases import Case, fault_cases, healthy_cases
 from benchmarks.gym.envs import ENVS
 from benchmarks.gym.faults import FAULTS
 from benchmarks.gym.model import CHARS, EOS, PAD, Policy, generate, response_mask, texts
+from benchmarks.gym.report import put_between, report, summary
+from benchmarks.gym.run import Result
+from benchmarks.gym.store import Store
 from benchmarks.gym.tasks import MAX_NEW, TASKS, exact, lenient, partial
 
 
@@ -106,3 +112,38 @@ def test_detectors_that_name_a_fault_exist() -> None:
         assert set(fault.names) <= catalogue, fault.key
         assert len(fault.names) > 0
         assert fault.curable or fault.why
+
+
+def test_tables_are_put_between_their_marks(tmp_path: Path) -> None:
+    """What was there is replaced, what is around it stays, and a file without marks is refused."""
+    file = tmp_path / "some.md"
+    file.write_text("a\n<!-- gym -->\nold\n<!-- /gym -->\nb\n", encoding="utf-8")
+    for text in ("| 1 |", "| 2 |"):
+        put_between("gym", text, file)
+        assert file.read_text(encoding="utf-8") == f"a\n<!-- gym -->\n\n{text}\n\n<!-- /gym -->\nb\n"
+    with pytest.raises(ValueError, match="<!-- other -->"):
+        put_between("other", "", file)
+
+
+def test_a_report_of_runs_made_up_for_it(tmp_path: Path) -> None:
+    """One fault healed and one not, a healthy run halted: each is counted, and what was not healed is told."""
+    store = Store(tmp_path)
+    for mode, end, notes in (("none", 0.1, []), ("rollback", 0.8, [[9, "went back"]]), ("halt", 0.1, [])):
+        case = Case("ppo", 0, "ppo/entropy_bonus", 1.0, mode)
+        restored = [[9, 5]] if mode == "rollback" else []
+        result = Result(case.key, asdict(case), {"task": "reach"}, 8, 100, end=end, notes=notes, restored=restored)
+        store.add(result)
+    ill = Case("ppo", 0, "ppo/lr_too_high", 60.0, "rollback")
+    store.add(Result(ill.key, asdict(ill), {"task": "reach"}, 8, 100, end=0.2))
+    for fault in ("ppo/entropy_bonus", "ppo/lr_too_high"):
+        twin = Case("ppo", 0, fault, 1.0, twin=True)
+        store.add(Result(twin.key, asdict(twin), {"task": "reach"}, -1, 100, end=0.8, gold=[[0, 0.1], [99, 0.8]]))
+    sound = Case("ppo", 1002, mode="halt", grid=2)
+    store.add(Result(sound.key, asdict(sound), {"task": "reach"}, -1, 100, 0.8, halted=50, gold=[[0, 0.1], [50, 0.8]]))
+    text = report(store)
+    assert "| can be cured | rollback | 2 | 2 | 1 (50 %) |" in text
+    assert "| can be cured | no watchdog | 1 | 1 | 0 (0 %) |" in text
+    assert "ppo-lr_too_high-60-0-rollback: ends at 0.20, its twin at 0.80. no critical; first alert: none." in text
+    assert "| ppo | halt | 1 | 1 | 1 |" in text
+    assert "### Broken runs" in summary(store)
+    assert "### Not healed" not in summary(store)

@@ -52,6 +52,7 @@ RESULT: dict[str, Any] = {
     "training_iteration": 2, "time_this_iter_s": 3.4, "num_env_steps_sampled_lifetime": 8000,
 }  # fmt: skip
 EXPECTED = {
+    "gold_score": 200.0,
     "reward_mean": 61.2, "reward_max": 143.0, "reward_min": 9.0, "episode_length_mean": 61.2, "env_steps": 8000,
     "loss": 8.91, "policy_loss": -0.0213, "value_loss": 9.02, "explained_variance": 0.113, "entropy": 0.611,
     "approx_kl": 0.0071, "kl_coef": 0.2, "entropy_coef": 0.0, "learning_rate": 5e-05, "staleness": 1.0,

@@ -63,11 +63,26 @@ def test_ray_tune_prefix() -> None:
 
 @pytest.mark.parametrize("name", LINES)
 def test_evaluation_is_hidden(name: str) -> None:
-    """No key of an evaluation reaches a training signal, and a row of them is no step."""
+    """An evaluation's mean reward is a gold score; no other key of it is a signal, and a row of them is no step."""
     for prefix in ("eval_", "eval/"):
         evaluation = {prefix + key: value for key, value in LINES[name]["line"].items()}
-        assert canonical(evaluation) == {}
+        assert canonical(evaluation).keys() <= {"gold_score"}
         assert not is_step({*evaluation, "epoch", "step"})
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "eval_reward",
+        "eval/mean_reward",
+        "evaluation/env_runners/episode_return_mean",
+        "val-core/openai/gsm8k/reward/mean@1",
+        "val-core/math_dapo/acc/mean@32",
+    ],
+)
+def test_evaluations_that_are_gold(key: str) -> None:
+    """What the frameworks call the mean reward, or the accuracy, of a held-out evaluation is the gold score."""
+    assert canonical({key: 0.4}) == {"gold_score": 0.4}
 
 
 def test_the_end_of_a_run_is_no_step() -> None:
@@ -109,9 +124,10 @@ def test_rows_without_training_metrics_are_no_steps(keys: list[str]) -> None:
         "train_loss",
         "train/train_loss",
         "train_runtime",
-        "eval_reward",
-        "eval/mean_reward",
-        "val-core/openai/gsm8k/reward/mean@1",
+        "eval_loss",
+        "eval/mean_ep_length",
+        "val-core/openai/gsm8k/reward/std@4",
+        "val-aux/openai/gsm8k/score/mean@1",
         "test_loss",
         "epoch",
         "eps",

@@ -14,7 +14,10 @@ _WORDS = {
     "reward_min": "min_reward reward/min rewards/min",
     "group_reward_std": "reward_std_within_group mean_group_std group_std",
     "frac_reward_zero_std": "frac_zero_std zero_std_frac zero_std_ratio",
-    "gold_score": "gold gold/mean gold_reward gold_score_mean gold_reward_mean true_reward",
+    "gold_score": """
+        gold gold/mean gold_reward gold_score_mean gold_reward_mean true_reward
+        eval_reward eval_reward_mean eval/reward eval/reward_mean eval/mean_reward
+        evaluation/episode_reward_mean evaluation/env_runners/episode_return_mean""",
     "response_length_mean": """
         mean_response_length avg_response_length response_len response_len_mean completion_length_mean
         mean_completion_length""",

@@ -42,6 +42,10 @@ class Route:
     rank: int = 0
 
 
+_VALIDATION = {"acc": Route("gold_score", rank=_PLAIN_RANK), "reward": Route("gold_score", rank=_PLAIN_RANK + 1)}
+"""Mean scores of a validation, by the last but one part of verl's name for them."""
+
+
 def routes_of(table: Table, base: int = 0) -> Iterator[tuple[str, Route]]:
     """The table's keys with their routes; the first key of a signal has rank base + 1."""
     for name, keys in table.items():
@@ -84,7 +88,8 @@ _LEARNER = dict(routes_of(RLLIB_LEARNER))
 def resolve(key: str, row: Container[str] = ()) -> Route | None:
     """The canonical signal that a framework's key carries; None for a key that carries none.
 
-    Evaluation metrics, end-of-run summaries and the rewards of single functions are no signals: None.
+    An evaluation's mean reward or accuracy is a gold score. Its other metrics, end-of-run summaries and the rewards of
+    single functions are no signals: None.
     A few keys mean different things in different trainers: `kl` in TRL's GRPO, AsyncGRPO and KTO,
     `train/entropy_loss` in SB3 and OpenRLHF. Their company tells them apart: pass the keys of the same row as
     `row`; without it the commoner meaning is taken. Never raises on a string.
@@ -96,7 +101,14 @@ def resolve(key: str, row: Container[str] = ()) -> Route | None:
     if found is not None:
         return found
     spelt = key.strip().lower().replace(" ", "_").replace("-", "_")
-    return _ROUTES.get(spelt) or _learner_route(key)
+    return _ROUTES.get(spelt) or _learner_route(key) or _validation_route(key)
+
+
+def _validation_route(key: str) -> Route | None:
+    """verl names its validation by data set: val-core/<data set>/acc/mean@<n>, or reward/mean@<n>."""
+    if not key.startswith("val-core/") or not key.rpartition("/")[2].startswith("mean@"):
+        return None
+    return _VALIDATION.get(key.split("/")[-2])
 
 
 def _learner_route(key: str) -> Route | None:

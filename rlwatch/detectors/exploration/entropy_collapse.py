@@ -194,6 +194,7 @@ class EntropyCollapse(Detector):
             "last_64_rows": lately,
             "ratio": level / reference,
             "reward_rising": False if known else "unknown: no reward is logged",
+            "rows_since_onset": min(self.lag, 2 * int(rows) + 5),  # with room: the fall begins before it shows
         }
         if level <= limits.critical_ratio * reference:
             return critical(text, **evidence)

@@ -24,16 +24,18 @@ class Plan:
     Attributes:
         checks: `check` of the detectors that the row concerns, `between` of the others that have one; in causal order.
         seen: those detectors, each with the signal that it goes by.
+        owners: whose each of the checks is; it need not be a bound method.
         whole: detectors with an `update` of their own.
         arrays: sample arrays that must hold something finite for the plan to be right.
         rows: rows since the counts were last brought up to date.
         last: the number of the last of them, counted over all plans.
     """
 
-    __slots__ = ("arrays", "checks", "last", "rows", "seen", "whole")
+    __slots__ = ("arrays", "checks", "last", "owners", "rows", "seen", "whole")
 
     def __init__(self, detectors: Iterable[Detector], obs: Observation) -> None:
         checks: list[Check] = []
+        self.owners: dict[Check, Detector] = {}
         self.seen: list[tuple[Detector, str]] = []
         self.whole: list[Detector] = []
         arrays: dict[str, None] = {}
@@ -48,6 +50,8 @@ class Plan:
                     arrays[name] = None
             elif type(one).between is not Detector.between:
                 checks.append(one.between)
+            if checks:
+                self.owners.setdefault(checks[-1], one)
         self.checks = tuple(checks)
         self.arrays = tuple(arrays)
         self.rows = self.last = 0
@@ -95,9 +99,9 @@ class Calls:
         for check in plan.checks:
             try:
                 if (finding := check(obs)) is not None:
-                    told[check.__self__] = finding  # type: ignore[attr-defined]
+                    told[plan.owners[check]] = finding
             except Exception as error:  # noqa: BLE001 - one broken detector must not blind the others
-                told[check.__self__] = error  # type: ignore[attr-defined]
+                told[plan.owners[check]] = error
         if told or plan.whole:
             return self._told(plan, told, obs)
         self._rows = plan.last = self._rows + 1

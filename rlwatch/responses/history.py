@@ -52,13 +52,14 @@ class Rolled:
 
 
 def asker(verdict: Verdict) -> str:
-    """The detector because of which a verdict asks to go back.
+    """The detector because of which this rank asks to go back; "" when it does not ask, though others may.
 
-    The first critical; without one the last of several that warn at once, or a streak of non-finite steps.
+    The first critical; without one a streak of non-finite steps, or the last of several that warn at once.
     """
     criticals = [alert.detector for alert in verdict.alerts if alert.critical]
-    warned = [] if verdict.poisoned else [alert.detector for alert in reversed(verdict.alerts)]
-    return next(iter([*criticals, *warned]), NONFINITE)
+    if criticals or verdict.poisoned:
+        return next(iter(criticals), NONFINITE)
+    return verdict.alerts[-1].detector if verdict.rollback and verdict.alerts else ""
 
 
 class State(Protocol):

@@ -12,7 +12,7 @@ from rlwatch.alert import Verdict
 from rlwatch.ranks import Ranks
 from rlwatch.responses.clip import OwnClip
 from rlwatch.responses.council import Council, Proposal, agree
-from rlwatch.responses.history import History, Rolled, asker
+from rlwatch.responses.history import NONFINITE, History, Rolled, asker
 from rlwatch.responses.parts import Part
 from rlwatch.responses.remedy import Context, Pharmacy
 from rlwatch.responses.run_state import RNG, RunState
@@ -154,7 +154,7 @@ class Rollback:
         rows = [snapshot.row for snapshot in self.snapshots.healthy()]
         detector = asker(verdict)
         others = [name for name in self.watch.health.open() if name != detector]
-        return Proposal(verdict.rollback or verdict.poisoned, detector, self.watch.health.row, rows, position, others)
+        return Proposal(bool(detector), detector or NONFINITE, self.watch.health.row, rows, position, others)
 
     def _refusal(self, agreed: Proposal) -> str:
         """Why going back is not the answer; "" when it is."""

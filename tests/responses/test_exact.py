@@ -40,14 +40,15 @@ def from_there(optimizer: str, scheduler: str, to_step: int, remedy: Any) -> Run
     return run
 
 
-def double_beta(run: Run) -> None:
-    """The KL coefficient x2."""
-    run.config["beta"] *= 2
-
-
 def fifth_of_rate(run: Run) -> None:
     """Every rate x0.2 (`test_levers` shows that the schedules then are x0.2 for good)."""
     Levers([run.optimizer], [run.scheduler]).scale_learning_rates(0.2)
+
+
+def for_kl(run: Run) -> None:
+    """The KL coefficient x2, and every rate x0.2: what a critical KL asks for."""
+    run.config["beta"] *= 2
+    fifth_of_rate(run)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -55,7 +56,7 @@ def test_with_each_optimizer(optimizer: str) -> None:
     """Weights, buffers, optimizer, schedule, average, knob and random numbers: all equal, 37 steps later."""
     run, to_step = went_back(optimizer, "lambda")
     assert to_step == 20
-    assert same(run.everything(), from_there(optimizer, "lambda", to_step, double_beta).everything())
+    assert same(run.everything(), from_there(optimizer, "lambda", to_step, for_kl).everything())
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -99,7 +100,7 @@ def test_with_snapshots_at_the_top_of_the_loop() -> None:
     twin = Run()
     for step in [*range(done.to_step), *range(FAULT + 3, STEPS)]:
         if step == FAULT + 3:
-            double_beta(twin)
+            for_kl(twin)
         twin.backward(step)
         twin.update()
     assert same(run.everything(), twin.everything())

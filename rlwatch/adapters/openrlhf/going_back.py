@@ -12,7 +12,7 @@ from rlwatch.adapters.openrlhf import workers
 from rlwatch.adapters.openrlhf.turning import RATE, levers_of
 from rlwatch.alert import Verdict
 from rlwatch.responses.council import Proposal
-from rlwatch.responses.history import History, Rolled, asker
+from rlwatch.responses.history import NONFINITE, History, Rolled, asker
 from rlwatch.responses.remedy import Context, Pharmacy
 from rlwatch.responses.rollback import Outcome
 
@@ -80,7 +80,7 @@ class GoingBack:
 
     def respond(self, verdict: Verdict) -> Outcome:
         """Go back, or say why the run must halt; it does not raise."""
-        detector = asker(verdict)
+        detector = asker(verdict) or NONFINITE
         others = [name for name in self.watch.health.open() if name != detector]
         failure = Proposal(True, detector, self.watch.health.row, others=others)
         why = self._refusal(failure)

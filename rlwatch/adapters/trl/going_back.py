@@ -14,7 +14,7 @@ from rlwatch.adapters.trl.engine import further_state, obstacle
 from rlwatch.adapters.trl.knobs import RewardClip, knobs_of
 from rlwatch.alert import Verdict
 from rlwatch.responses.council import Council, Proposal, agree
-from rlwatch.responses.history import History, Rolled, asker
+from rlwatch.responses.history import NONFINITE, History, Rolled, asker
 from rlwatch.responses.levers import Levers
 from rlwatch.responses.remedy import Context, Pharmacy
 
@@ -141,7 +141,8 @@ class GoingBack:
 
     def _retreat(self, verdict: Verdict, why: str) -> None:
         """Stop here: `train(resume_from_checkpoint=...)` goes on from the healthy checkpoint, with the remedy."""
-        mine = Proposal(verdict.rollback or verdict.poisoned, asker(verdict), self.watch.health.row)
+        asks = asker(verdict)
+        mine = Proposal(bool(asks), asks or NONFINITE, self.watch.health.row)
         agreed = agree(mine, self._council)
         found = self._council.gather(newest_healthy(self.trainer, self.watch))[0]
         refused = self._refusal(agreed)

@@ -72,10 +72,10 @@ def watch(**settings: Any) -> Watch:
         ("'a b' > 1", "'a b' > 1", "critical", ("a b",), 1),
         ('"for" > 1', '"for" > 1', "critical", ("for",), 1),
         (
-            "val-core/gsm8k/acc/mean@8 < 0.5",
-            "val-core/gsm8k/acc/mean@8 < 0.5",
+            "val-aux/gsm8k/acc/maj@8 < 0.5",
+            "val-aux/gsm8k/acc/maj@8 < 0.5",
             "critical",
-            ("val-core/gsm8k/acc/mean@8",),
+            ("val-aux/gsm8k/acc/maj@8",),
             1,
         ),
         ("my_own_thing > 1", "my_own_thing > 1", "critical", ("my_own_thing",), 1),

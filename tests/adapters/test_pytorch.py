@@ -332,6 +332,8 @@ for step in range(6):
     optimizer.step()
 weights = sum(p.double().sum().item() for p in model.parameters())
 print(guard.skipped, weights, optimizer.state_dict()["state"][0]["step"])
+dist.barrier()
+dist.destroy_process_group()  # a rank that exits while the other still talks to it may abort it
 """
 
 

@@ -77,7 +77,7 @@ def test_a_critical_stops_the_process(
     log, alerts, flag = tmp_path / "run.jsonl", tmp_path / "alerts.jsonl", tmp_path / "flag"
     process = start(
         log, "--on-critical", f"stop {trainee.pid}", "--on-critical", f"touch {flag}", "--alerts", alerts,
-        "--on-critical", f"run cat >> {tmp_path}/got; echo >> {tmp_path}/got; echo $ALERT_STEP $ALERT_DETECTOR >> {tmp_path}/env",
+        "--on-critical", f"run (cat; echo) >> {tmp_path}/got; echo $ALERT_STEP $ALERT_DETECTOR >> {tmp_path}/env",
     )  # fmt: skip
     assert process.stderr is not None
     assert "waiting for a log" in process.stderr.readline()

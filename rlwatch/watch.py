@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import platform
 import sys
 import time
 import weakref
@@ -184,6 +185,8 @@ class Watch:
         return {
             "started": self._started,
             "command": sys.argv,
+            "pid": os.getpid(),
+            "host": platform.node(),
             "versions": {"rlwatch": __version__, "python": sys.version.split()[0], **_versions()},
             "settings": self.settings.model_dump(mode="json"),
             "detectors": list(self._team.detectors),
@@ -394,6 +397,22 @@ class Watch:
             "coverage": self.coverage().as_dict(),
             "run_dir": self.run_dir,
         }
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows of it."""
+        try:
+            from rlwatch.notebook import watch_html
+
+            return watch_html(self)
+        except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
+            self._guest.failed("the notebook's display", error)
+            return None
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        """The same, and what IPython prints on a terminal."""
+        from rlwatch.notebook import bundle, watch_text
+
+        return bundle(watch_text(self), self._repr_html_())
 
     def __enter__(self) -> Watch:
         return self

@@ -100,6 +100,12 @@ class CoverageReport:
         """Detector id -> its line as plain values."""
         return {line.detector: {k: v for k, v in asdict(line).items() if k != "detector"} for line in self.detectors}
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        from rlwatch.notebook import coverage_html
+
+        return coverage_html(self)
+
     def __str__(self) -> str:
         wide = max((len(line.detector) for line in self.detectors), default=0)
         lines = [f"coverage after {self.rows} rows"]

@@ -104,6 +104,12 @@ class Incident:
         """The diagnosis in plain words, a line or paragraph each; nested lines are indented by two spaces."""
         return [f"Incident at {self.title}", *self._what(), *self._do()]
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        from rlwatch.notebook import incident_html
+
+        return incident_html(self)
+
     def __str__(self) -> str:
         return "\n".join(self.lines())
 

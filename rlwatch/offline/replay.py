@@ -71,6 +71,18 @@ class Replay:
         """Whether the run was read and all that was asked of it could be judged."""
         return self.coverage is not None and not self.missing and self.health != "not evaluated"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        from rlwatch.notebook import replay_html
+
+        return replay_html(self)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        """The same, and what IPython prints on a terminal."""
+        from rlwatch.notebook import bundle, replay_text
+
+        return bundle(replay_text(self), self._repr_html_())
+
 
 def replay(
     run: str | Path,

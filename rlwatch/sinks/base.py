@@ -20,8 +20,8 @@ class Sink(Protocol):
     """
 
     def start(self, info: Mapping[str, Any]) -> None:
-        """The run begins. `info`: `command`, `versions`, `settings`, `detectors`, `off`, `run_dir`, and what
-        an adapter knows of its framework.
+        """The run begins. `info`: `command`, `pid`, `host`, `versions`, `settings`, `detectors`, `off`, `run_dir`,
+        and what an adapter knows of its framework.
         """
 
     def step(self, obs: Observation, verdict: Verdict) -> None:

@@ -1,0 +1,1 @@
+"""What a terminal shows of recorded runs: one of them live, or a list of all."""

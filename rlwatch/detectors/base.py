@@ -229,16 +229,7 @@ class Detector(ABC):
         return "", ""
 
     _base_state = (
-        "_seen",
-        "_rows",
-        "_last_row",
-        "_signal",
-        "_active",
-        "_told",
-        "_quiet",
-        "_calm",
-        "_since_alert",
-        "_warnings",
+        "_seen", "_rows", "_last_row", "_signal", "_active", "_told", "_quiet", "_calm", "_since_alert", "_warnings",
     )
 
     def state_dict(self) -> dict[str, Any]:

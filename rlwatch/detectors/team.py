@@ -109,6 +109,7 @@ class Team:
             self._calls = Calls([detector for detector in self._calls.detectors if detector not in off])
         return [one for one in found if isinstance(one, Alert)]
 
+
     def coverage(self, rows: int, hints: Mapping[str, str]) -> CoverageReport:
         """Which detectors are armed, warming up, starved, off or failed.
 

@@ -66,9 +66,7 @@ class AdvantageSpike(Detector):
             return warning(
                 f"{name} has been {spread:.3g} for {gone} steps (it was {self._surge.gone_from:.3g}): "
                 "no sample is better than another",
-                spread=spread,
-                rows=gone,
-                level_before=self._surge.gone_from,
+                spread=spread, rows=gone, level_before=self._surge.gone_from,
             )
         if now is None or not now.new or now.sigmas < limits.sigma or now.times < limits.warning_times:
             return None

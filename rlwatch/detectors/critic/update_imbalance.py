@@ -88,9 +88,7 @@ class UpdateImbalance(Detector):
             return None
         return warning(
             f"Policy:value step-norm ratio = {steps['rho']:.3g}, {now.times:.3g}x {side} its healthy level",
-            times=now.times,
-            sigma=now.sigmas,
-            **steps,
+            times=now.times, sigma=now.sigmas, **steps,
         )
 
     def _drift(self, rho: float, steps: dict[str, Any], *, rates_known: bool) -> Finding | None:

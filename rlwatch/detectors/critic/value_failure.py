@@ -129,10 +129,7 @@ class ValueFailure(Detector):
         rows = (self._negative if negative else self._useless).rows
         return warning(
             f"The critic {text}: explained variance {means.fast:.2g} for {rows} steps",
-            explained_variance=x,
-            mean_of_10=means.fast,
-            mean_of_33=means.slow,
-            value_loss=self._loss.median_of(5),
+            explained_variance=x, mean_of_10=means.fast, mean_of_33=means.slow, value_loss=self._loss.median_of(5),
             value_loss_opening=self._opening.level if len(self._opening) else None,
         )
 
@@ -170,10 +167,7 @@ class ValueFailure(Detector):
         return warning(
             f"Value loss = {loss:.3g}, {loss / opening:.3g}x that of the first steps, for "
             f"{self._grown.limit} steps, and the reward has not risen",
-            value_loss=loss,
-            opening=opening,
-            reward=self._reward.now,
-            reward_opening=self._reward.opening,
+            value_loss=loss, opening=opening, reward=self._reward.now, reward_opening=self._reward.opening,
         )
 
     def _out_of_scale(self, value: float, target: float) -> Finding | None:
@@ -188,9 +182,7 @@ class ValueFailure(Detector):
         return warning(
             f"Values are far below the returns: mean value {values.fast:.3g}, mean return {returns.fast:.3g} "
             f"for {self._small.limit * _STRIDE} steps",
-            value_mean=values.fast,
-            return_mean=returns.fast,
-            ratio=values.fast / returns.fast,
+            value_mean=values.fast, return_mean=returns.fast, ratio=values.fast / returns.fast,
         )
 
 

@@ -154,12 +154,7 @@ class EntropyExplosion(Detector):
             return None
         return warning(
             f"Entropy is back at its opening, from {lately:.3g} to {level:.3g} nats, and the reward fell with it",
-            entropy=x,
-            level=level,
-            baseline=lately,
-            opening=opening,
-            reward=standing.mean,
-            reward_peak=standing.peak,
+            entropy=x, level=level, baseline=lately, opening=opening, reward=standing.mean, reward_peak=standing.peak,
         )
 
     def _finding(self, x: float, level: float, reference: float, fallen: bool, severe_times: float) -> Finding:

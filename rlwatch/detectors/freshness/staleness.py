@@ -99,8 +99,5 @@ class Staleness(Detector):
             return None
         return warning(
             f"Rollouts are {age:.3g} versions old; at the start of the run they were {opening:.3g}",
-            signal=self._source,
-            staleness=x,
-            mean_of_10=age,
-            opening=opening,
+            signal=self._source, staleness=x, mean_of_10=age, opening=opening,
         )

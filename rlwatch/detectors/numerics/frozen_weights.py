@@ -98,11 +98,8 @@ class FrozenWeights(Detector):
             return None
         return warning(
             f"Gradient norm has been 0 for {self._no_gradient} steps although rewards differ: nothing is trained",
-            rows=self._no_gradient,
-            rows_with_untied_groups=self._untied,
-            reward_std=signals.get("reward_std"),
-            advantage_std=signals.get("advantage_std"),
-            learning_rate=signals.get("learning_rate"),
+            rows=self._no_gradient, rows_with_untied_groups=self._untied, reward_std=signals.get("reward_std"),
+            advantage_std=signals.get("advantage_std"), learning_rate=signals.get("learning_rate"),
         )
 
 

@@ -72,9 +72,7 @@ class GradientSpike(Detector):
             before = self._surge.gone_from
             return warning(
                 f"Gradient norm has been {x:.3g} for {gone} steps (it was {before:.3g}): nothing is learnt",
-                value=x,
-                rows=gone,
-                level_before=before,
+                value=x, rows=gone, level_before=before,
             )
         opening = self._opening
         high = opening.full and x > limits.growth_times * opening.level
@@ -113,7 +111,5 @@ class GradientSpike(Detector):
             return None
         return warning(
             f"Gradient norm = {x:.3g}, {x / opening:.3g}x that of the first steps, for {_GROWTH_ROWS} steps",
-            value=x,
-            opening=opening,
-            times=x / opening,
+            value=x, opening=opening, times=x / opening,
         )

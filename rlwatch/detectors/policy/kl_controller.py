@@ -169,11 +169,7 @@ class KlController(Detector):
             return warning(
                 f"KL oscillates: its coefficient turned 8 times within 120 steps (lately between {low:.3g} and "
                 f"{high:.3g}) and KL is {off:.1f}x off {'its target' if target else 'its mean'} on average",
-                signal=self._source,
-                low=low,
-                high=high,
-                kl=self._kl.fast,
-                times_off=off,
+                signal=self._source, low=low, high=high, kl=self._kl.fast, times_off=off,
             )
         return self._stuck(coef, target) if self._still >= self.settings.stuck_rows else None
 
@@ -188,12 +184,8 @@ class KlController(Detector):
         return warning(
             f"KL drifts from {then:.3g} to {now:.3g} while its coefficient rises to {coef:.3g}: "
             "the policy outruns the controller",
-            signal=self._source,
-            kl_from=then,
-            kl_to=now,
-            rows=beta.rows,
-            coefficient_from=exp(beta.first),
-            coefficient_to=exp(beta.last),
+            signal=self._source, kl_from=then, kl_to=now, rows=beta.rows,
+            coefficient_from=exp(beta.first), coefficient_to=exp(beta.last),
         )
 
     def _stuck(self, coef: float, target: float) -> Finding | None:
@@ -203,9 +195,5 @@ class KlController(Detector):
         return warning(
             f"The KL coefficient has stood at {coef:.3g} for {self._still} steps while KL = {level:.3g}, "
             f"{level / reference:.3g}x {'its target' if target else 'what it was'}: the controller no longer moves",
-            signal=self._source,
-            coefficient=coef,
-            rows=self._still,
-            level=level,
-            reference=reference,
+            signal=self._source, coefficient=coef, rows=self._still, level=level, reference=reference,
         )

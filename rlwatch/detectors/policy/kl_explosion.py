@@ -140,11 +140,7 @@ class KlExplosion(Detector):
         return critical(
             f"{_NAMES[self._source]} = {x:.3g}, above {level:.3g} for {self._rows_extreme} steps: "
             "nothing is left of the policy that it is measured against",
-            signal=self._source,
-            value=x,
-            level=level,
-            rows=self._rows_extreme,
-            opening=self._opening.level,
+            signal=self._source, value=x, level=level, rows=self._rows_extreme, opening=self._opening.level,
         )
 
     def _slow(self, x: float) -> Finding | None:

@@ -89,13 +89,8 @@ class RewardBimodality(Detector):
         return warning(
             f"Bimodal reward distribution detected, Hartigan dip test p-value = {p:.1g}: "
             f"{1 - share:.0%} around {low:.3g}, {share:.0%} around {high:.3g}",
-            p_value=p,
-            dip=dip,
-            rewards=int(values.size),
-            tests_in_a_row=self._in_a_row,
-            low_heap=low,
-            high_heap=high,
-            share_high=share,
+            p_value=p, dip=dip, rewards=int(values.size), tests_in_a_row=self._in_a_row,
+            low_heap=low, high_heap=high, share_high=share,
         )
 
 

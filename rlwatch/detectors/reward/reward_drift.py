@@ -130,10 +130,7 @@ class RewardDrift(Detector):
             "block_rows": self._blocks.length,
         }
         seconds = {
-            "response_length": self._length,
-            "kl": self._kl,
-            "entropy": self._entropy,
-            "gold_score": self._gold,
+            "response_length": self._length, "kl": self._kl, "entropy": self._entropy, "gold_score": self._gold,
         }
         for name, level in seconds.items():
             if level.rows:

@@ -63,10 +63,7 @@ class RewardVarianceExplosion(Detector):
             return warning(
                 f"Reward variance collapsed: the standard deviation has been {std:.3g} for {gone} steps "
                 f"(it was {self._surge.gone_from:.3g}), there is nothing to learn from",
-                reward_std=std,
-                rows=gone,
-                level_before=self._surge.gone_from,
-                reward_mean=mean,
+                reward_std=std, rows=gone, level_before=self._surge.gone_from, reward_mean=mean,
             )
         if now is None or not now.new or now.sigmas < limits.sigma or now.times < limits.warning_times:
             return None

@@ -166,10 +166,7 @@ class Throughput(Detector):
         now = f"{value:.3g} s" if is_time else f"{self._source} = {value:.3g}"
         return warning(
             f"Steps became {times:.2g}x slower: {now}, against {than}",
-            signal=self._source,
-            value=value,
-            times=times,
-            reference=reference if is_time else 1.0 / reference,
+            signal=self._source, value=value, times=times, reference=reference if is_time else 1.0 / reference,
             tokens_grew=self._tokens.times,
         )
 
@@ -189,8 +186,5 @@ class Throughput(Detector):
         return warning(
             f"Memory climbs: {name} went from {trend.first:.3g} to {trend.last:.3g} GB over {trend.rows} steps "
             "without a pause",
-            signal=name,
-            first=trend.first,
-            last=trend.last,
-            rows=trend.rows,
+            signal=name, first=trend.first, last=trend.last, rows=trend.rows,
         )

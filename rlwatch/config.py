@@ -32,6 +32,9 @@ from rlwatch.signals import SIGNALS
 ENV_PREFIX = "RLWATCH_"
 YAML_FILE = "rlwatch.yaml"
 
+_OF_COMMANDS = frozenset({"job", "out", "replica", "steps", "seed", "commit"})
+"""What `rlwatch check-determinism` and `bisect` tell the command they run, in RLWATCH_<name>: no settings."""
+
 _SWITCH_WORDS = {
     **dict.fromkeys(("1", "true", "on", "yes", "y", "t"), True),
     **dict.fromkeys(("0", "false", "off", "no", "n", "f"), False),
@@ -235,7 +238,7 @@ def _check_environment(kind: type[WatchSettings]) -> None:
     for variable in os.environ:
         if variable.upper().startswith(ENV_PREFIX):
             head = variable[len(ENV_PREFIX) :].lower().split("__")[0]
-            if head not in kind.model_fields:
+            if head not in kind.model_fields and head not in _OF_COMMANDS:
                 hint = _nearest(head, kind.model_fields, lambda name: ENV_PREFIX + name.upper())
                 raise ConfigError(f"environment variable {variable} is not a setting{hint}")
 

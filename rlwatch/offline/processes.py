@@ -1,0 +1,234 @@
+"""Running a user's commands: several at once, limited in time, and ended with all that they started.
+
+Every process of a command inherits `RLWATCH_JOB`, by which it is found again, also when it has a session of its own
+(the workers of torchrun have) or its parent is gone. Without /proc only the command's process group is known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+JOB = "RLWATCH_JOB"
+
+GRACE_S = 10.0
+"""Seconds between SIGTERM and SIGKILL."""
+
+LEFT_S = 3.0
+"""Seconds that processes which outlive their command have to end by themselves."""
+
+_POLL_S = 0.05
+_TELLS = Path("/proc/self/environ").exists()
+
+
+@dataclass(frozen=True)
+class Task:
+    """A command of the shell, and where and how it runs.
+
+    Attributes:
+        command: for `sh -c`.
+        folder: its own; `stdout.log` and `stderr.log` go there.
+        cwd: its working directory.
+        env: added to the environment.
+        limit_s: seconds after which it is ended; None for none.
+        enough: asked now and then whether it has done enough, and is to be ended as finished.
+    """
+
+    command: str
+    folder: Path
+    cwd: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    limit_s: float | None = None
+    enough: Callable[[], bool] | None = None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended.
+
+    Attributes:
+        why: `exit` by itself, `limit` out of time, `enough` ended by us as finished.
+        code: of `exit`; negative for the signal that killed it.
+        started: seconds since the epoch.
+        seconds: that it took.
+    """
+
+    why: Literal["exit", "limit", "enough"]
+    code: int
+    started: float
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether it finished."""
+        return self.why == "enough" or (self.why == "exit" and self.code == 0)
+
+    def sentence(self, folder: Path) -> str:
+        """What went wrong, with the last line that the command wrote to its stderr."""
+        if self.why == "limit":
+            return f"it was ended after {self.seconds:.0f} s, its limit"
+        number = -self.code if self.code < 0 else self.code - 128  # a shell says it so
+        if number in set(signal.Signals):
+            memory = ", for want of memory perhaps" if number == signal.SIGKILL else ""
+            how = f"it was killed by {signal.Signals(number).name}{memory}"
+        else:
+            how = f"it failed with exit code {self.code}"
+        last = last_line(folder / "stderr.log")
+        return f"{how} ({last})" if last else how
+
+
+class Running:
+    """A command under way."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        task.folder.mkdir(parents=True, exist_ok=True)
+        env = {**os.environ, **task.env, JOB: str(task.folder)}
+        self.started = time.time()
+        self._begun = time.monotonic()
+        with (task.folder / "stdout.log").open("wb") as out, (task.folder / "stderr.log").open("wb") as err:
+            self._process = subprocess.Popen(
+                task.command, shell=True, cwd=task.cwd, env=env, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+            )  # fmt: skip
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been running."""
+        return time.monotonic() - self._begun
+
+    def poll(self) -> Ended | None:
+        """How it ended, once all of it has; None while it runs."""
+        code = self._process.poll()
+        if code is not None:
+            self._wait_for_the_rest()
+            return self._ended("exit", code)
+        if self.task.limit_s is not None and self.seconds >= self.task.limit_s:
+            self.end()
+            return self._ended("limit", 0)
+        if self.task.enough is not None and self.task.enough():
+            self.end()
+            return self._ended("enough", 0)
+        return None
+
+    def _ended(self, why: Literal["exit", "limit", "enough"], code: int) -> Ended:
+        return Ended(why, code, self.started, self.seconds)
+
+    def _wait_for_the_rest(self) -> None:
+        until = time.monotonic() + LEFT_S
+        while time.monotonic() < until and members(self.task.folder):
+            time.sleep(_POLL_S)
+        end_all(self.task.folder)
+
+    def end(self) -> None:
+        """Ends it with all that it started: SIGTERM, and SIGKILL for what is left."""
+        try:
+            if not _TELLS:
+                _tell_group(self._process.pid, signal.SIGTERM)
+            end_all(self.task.folder, lambda: self._process.poll() is None)
+        finally:
+            _tell_group(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+def run(tasks: Sequence[Task], workers: int, ended: Callable[[int, Ended], None], tick: Callable[..., None]) -> None:
+    """Runs commands, `workers` of them at once; `ended` gets the number of each with how it ended.
+
+    `tick` is called with what runs, by number, about twenty times a second. When anything is raised, Ctrl-C included,
+    all that runs is ended first.
+    """
+    waiting = list(enumerate(tasks))
+    running: dict[int, Running] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                number, task = waiting.pop(0)
+                running[number] = Running(task)
+            for number, one in list(running.items()):
+                done = one.poll()
+                if done is not None:
+                    del running[number]
+                    ended(number, done)
+            tick(running)
+            time.sleep(_POLL_S)
+    finally:
+        for one in running.values():
+            one.end()
+
+
+def members(folder: Path) -> list[int]:
+    """The processes of the command whose folder this is, or lies below it."""
+    found = []
+    mark = f"{JOB}={folder}".encode()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            variables = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue  # it has ended, or is somebody else's
+        if any(one == mark or one.startswith(mark + b"/") for one in variables) and int(entry.name) != os.getpid():
+            found.append(int(entry.name))
+    return found
+
+
+def end_all(folder: Path, also: Callable[[], bool] = lambda: False) -> int:
+    """Ends the processes of a folder's commands, and waits until they are gone and `also` is false; their number."""
+    count = len(members(folder))
+    for number, patience in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, GRACE_S)):
+        until = time.monotonic() + patience
+        told: set[int] = set()
+        try:
+            while time.monotonic() < until:
+                left = members(folder)
+                if not left and not also():
+                    return count
+                for pid in set(left) - told:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, number)
+                told |= set(left)
+                time.sleep(_POLL_S)
+        except KeyboardInterrupt:  # a second Ctrl-C: no more patience
+            continue
+    return count
+
+
+def _tell_group(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as Ctrl-C does, so that what runs is ended, too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def last_line(path: Path, longest: int = 160) -> str:
+    """The last line of a text file that is not blank, cut to `longest` characters; "" where there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+            lines = file.read().decode("utf-8", "replace").replace("\r", "\n").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip()[:longest] for line in reversed(lines) if line.strip()), "")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -97,7 +98,7 @@ class CheckpointTags:
             step: of the loop.
             row: whose signals are measured on these weights: the next one, as a rule.
         """
-        place = Path(path)
+        place = Path(path).absolute()  # the program may change its working directory before it is written
         folder = self._folders.get(place.parent)
         if folder is None:
             folder = self._folders[place.parent] = _Folder(place.parent, self._complain)
@@ -137,23 +138,26 @@ class _Folder:
         self._tags: dict[str, Tag] | None = None
         self._wanted: dict[str, Tag] = {}
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def put(self, tags: Mapping[str, Tag]) -> None:
         """Have these tags on disk, besides those of earlier processes."""
         if tags == self._wanted:
             return
         self._wanted = dict(tags)
-        self._thread = threading.Thread(target=self._write, name="rlwatch-tags", daemon=True)
+        thread = threading.Thread(target=self._write, name="rlwatch-tags", daemon=True)
+        self._threads = [*(each for each in self._threads if each.is_alive()), thread]
         try:
-            self._thread.start()
+            thread.start()
         except RuntimeError:  # no threads left, or the interpreter is shutting down
             self._write()
 
     def wait(self) -> None:
         """Give the disk time for what was put."""
-        if self._thread is not None and self._thread.is_alive():
-            self._thread.join(CLOSE_WAIT)
+        end = time.monotonic() + CLOSE_WAIT
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, end - time.monotonic()))
 
     def _write(self) -> None:
         with self._lock:

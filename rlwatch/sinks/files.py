@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import threading
 import time
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def _is_json(data: bytes) -> bool:
 
 def replace(path: Path, data: bytes) -> None:
     """Put `data` at `path` in one move: a reader sees the old file or the new one. Raises OSError."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")  # no other writer's
     try:
         draft.write_bytes(data)
         os.replace(draft, path)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import collapse
 import pytest
 import support_openrlhf as support
 import torch
@@ -74,6 +75,19 @@ def not_a_number(trainer: Any) -> None:
     maker.compute_advantages_and_returns = broken
 
 
+def collapsing() -> type:
+    """OpenRLHF's trainer, whose samples come with the rewards of `collapse`."""
+
+    class Collapsing(support.plain_trainer()):  # type: ignore[misc]
+        def train_step(self, rollout_samples: Any, global_step: int) -> Any:
+            for sample, reward in zip(rollout_samples, collapse.rewards(global_step + 1), strict=True):
+                sample.rewards = torch.tensor([reward])
+                sample.info["reward"] = sample.rewards
+            return super().train_step(rollout_samples, global_step)
+
+    return Collapsing
+
+
 def weights(group: Any) -> dict[str, torch.Tensor]:
     """The policy's weights, out of its actor."""
 
@@ -118,6 +132,13 @@ def test_a_healthy_run_is_seen_whole_and_left_alone(bench: support.Bench, algori
         assert {name for name in samples if row["samples"][name]["n"] == 8} == samples
         assert row["samples"]["rewards"]["mean"] == pytest.approx(row["reward_mean"], abs=1e-6)
     assert watch.settings.preset == ("ppo" if algorithm else "grpo")
+
+
+def test_the_collapse_that_every_adapter_is_given_is_told_at_the_same_step(bench: support.Bench) -> None:
+    """The rewards of `collapse`, at the step at which `Watch.log` alone tells it."""
+    trainer = bench.trainer(*steps(collapse.STEPS), "--actor.adam.lr", "1e-5", kind=collapsing())
+    trainer.fit()
+    assert abs(collapse.alerted(trainer.rlwatch.watch) - collapse.FIRST) <= 1
 
 
 def test_a_watched_run_is_the_same_run(bench: support.Bench) -> None:

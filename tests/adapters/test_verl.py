@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("verl", reason="verl is not installed: .ci/verl makes its environment and runs these tests")
 
+import collapse
 import numpy as np
 import support_verl
 import torch
@@ -62,6 +63,20 @@ def test_each_step_is_one_row_with_its_samples(tmp_path: Path) -> None:
     row = run.rows()[-1]
     assert {"entropy", "loss", "grad_norm", "learning_rate", "clip_fraction", "approx_kl", "staleness"} <= set(row)
     assert run.watch.failures == {}
+
+
+def test_the_collapse_that_every_adapter_is_given_is_told_at_the_same_step(tmp_path: Path) -> None:
+    """The rewards of `collapse`, at the step at which `Watch.log` alone tells it."""
+
+    def fallen(prompts: Any, responses: Any, mask: Any, step: int) -> torch.Tensor:
+        return torch.tensor(collapse.rewards(step))
+
+    sizes = ("actor.ppo_mini_batch_size=2", "actor.ppo_micro_batch_size_per_gpu=8", "actor.optim.lr=1e-5")
+    sizes += tuple(f"{part}.log_prob_micro_batch_size_per_gpu=8" for part in ("ref", "rollout"))
+    small = ("data.train_batch_size=2", *(f"actor_rollout_ref.{size}" for size in sizes))
+    with rewarding(fallen):
+        run = train(tmp_path, GRPO, *small, f"trainer.total_training_steps={collapse.STEPS}")
+    assert abs(collapse.alerted(run.watch) - collapse.FIRST) <= 1
 
 
 def test_a_watched_run_is_the_same_run(tmp_path: Path) -> None:

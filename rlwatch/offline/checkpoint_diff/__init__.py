@@ -1,0 +1,1 @@
+"""Two checkpoints, tensor by tensor: what moved, what did not, what is broken."""

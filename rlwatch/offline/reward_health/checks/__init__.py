@@ -1,0 +1,1 @@
+"""The checks, one a file: `NAME`, `NEEDS` (roles without which it is not evaluated) and `check(case)`."""

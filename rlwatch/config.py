@@ -26,8 +26,10 @@ from pydantic_settings import (
 from rlwatch.detectors.base import Detector, DetectorSettings
 from rlwatch.detectors.roster import ContractError, Own, Roster, roster
 from rlwatch.presets import PRESETS
+from rlwatch.redact import MASK, redact
 from rlwatch.rules.setting import Rules
 from rlwatch.signals import SIGNALS
+from rlwatch.sinks.notify.targets import Notify
 
 ENV_PREFIX = "RLWATCH_"
 YAML_FILE = "rlwatch.yaml"
@@ -59,14 +61,14 @@ class _EnvSource(EnvSettingsSource):
     """The environment.
 
     `RLWATCH_<DETECTOR>=off` switches a detector as any other flag; `RLWATCH_RULES` may hold one rule as it is, or
-    several as a JSON list.
+    several as a JSON list; `RLWATCH_NOTIFY` URLs with spaces between them.
     """
 
     def decode_complex_value(self, field_name: str, field: Any, value: Any) -> Any:
         word = str(value).strip().lower()
         if word in _SWITCH_WORDS and _settings_of(self.settings_cls, field_name) is not None:
             return _SWITCH_WORDS[word]
-        if field_name == "rules" and not word.startswith("["):
+        if field_name in ("rules", "notify") and not word.startswith("["):
             return value
         return super().decode_complex_value(field_name, field, value)
 
@@ -106,6 +108,14 @@ class WatchSettings(BaseSettings):
     runs_dir: Path = Field(Path("rlwatch_runs"), description="where run folders are made")
     run_id: str | None = Field(None, description="the run folder's name; an existing one is continued")
     console: bool = Field(True, description="start line, alert panels, coverage table and summary on stderr")
+    notify: Notify = Field(
+        default_factory=list,
+        description="notification URLs, as 'slack://...' or 'critical:pagerduty://...' (docs/notifications.md)",
+    )
+    notify_every: float = Field(60.0, ge=0, description="seconds between two messages to a notification URL")
+    report_url: str | None = Field(
+        None, description="the address under which `runs_dir` opens in a browser, for links in notifications"
+    )
     main_process: bool = Field(True, description="False on the other ranks: they judge and act, but stay silent")
     catalogue: Literal["core", "full"] = Field(
         "full", description="which detectors are on: all, or the core eight; any one by `detector=True` or `=False`"
@@ -253,7 +263,12 @@ def _sentence(item: Any, kind: type[WatchSettings]) -> str:
         elif path[0] in (broken := members().broken):
             return f"setting {key!r}: the plug-in is left out: {broken[path[0]]}"
         return f"no setting {key!r}{_nearest(path[-1], known)}"
-    return f"setting {key!r}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
+    return f"setting {key!r}: {item['msg'].removeprefix('Value error, ')} (got {_shown(path, item['input'])})"
+
+
+def _shown(path: list[str], value: Any) -> str:
+    """What was given, without secrets: of a notification URL nothing, as it may be one that cannot be read."""
+    return MASK if path[0] == "notify" else repr(redact(value, path[-1]))
 
 
 def _nearest(word: str, known: Iterable[str], shown: Any = str) -> str:

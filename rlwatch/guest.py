@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import traceback
 
+from rlwatch.redact import redact_text
+
 logger = logging.getLogger("rlwatch")
 
 PATIENCE = 3
@@ -32,7 +34,7 @@ class Guest:
             raise error
         count = self.failures[part] = self.failures.get(part, 0) + 1
         if count == 1:
-            self.reasons[part] = f"{type(error).__name__}: {error}"
+            self.reasons[part] = redact_text(f"{type(error).__name__}: {error}")
             frame = traceback.extract_tb(error.__traceback__)[-1:]
             where = f" ({frame[0].filename}:{frame[0].lineno})" if frame else ""
             logger.warning("rlwatch: %s failed, the run goes on: %s%s", part, self.reasons[part], where)

@@ -28,6 +28,10 @@ def monitor(
     alerts: Annotated[
         Path | None, typer.Option("--alerts", metavar="FILE", help="Append every alert to it, a line of JSON each.")
     ] = None,
+    notify: Annotated[
+        list[str] | None,
+        typer.Option("--notify", metavar="URL", help="Tell somebody of alerts, as slack://...; else `notify` as set."),
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="Defaults for an algorithm, as of `scan`.")] = None,
     rules: Annotated[
         list[str] | None, typer.Option("--rule", metavar="RULE", help="A guard of your own, as 'kl > 0.35 for 5'.")
@@ -54,6 +58,7 @@ def monitor(
       rlwatch monitor outputs/grpo/train.log --on-critical 'stop 4711'
       rlwatch monitor runs/ppo --preset ppo --alerts alerts.jsonl --on-critical 'touch STOP'
       python train.py 2>&1 | tee train.log | rlwatch monitor - --rule 'kl > 0.35 for 5'
+      rlwatch monitor train.log --notify critical:slack://TokenA/TokenB/TokenC
       rlwatch monitor train.log --on-critical 'run scancel $SLURM_JOB_ID' --idle 3600
 
     A command of `run` finds the alert as JSON on its standard input, and in ALERT_DETECTOR, ALERT_SEVERITY,
@@ -75,6 +80,7 @@ def monitor(
         "rules": rules or [],
         "alerts": alerts,
         "on_critical": on_critical or [],
+        "notify": notify or [],
         "past": past,
         "pid": pid,
         "idle": idle,

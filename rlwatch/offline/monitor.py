@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from rlwatch.alert import Alert
+from rlwatch.config import load_settings
 from rlwatch.offline.actions import ActionError, Actions, Process
 from rlwatch.offline.follow import Follower
 from rlwatch.offline.ingest import IngestError
@@ -20,6 +21,9 @@ from rlwatch.offline.render import printable
 from rlwatch.offline.replay import watch_for
 from rlwatch.offline.scan import CLEAN, CRITICALS, UNREADABLE, WARNINGS
 from rlwatch.sinks.jsonl import clean
+
+if TYPE_CHECKING:
+    from rlwatch.sinks.notify import NotifySink
 
 COVERAGE_AFTER = 20
 """Rows after which it is said what cannot be judged."""
@@ -33,6 +37,7 @@ class Monitor:
         preset, signal_map, rules: as of a scan.
         alerts: a file to which every alert is appended, as a line of JSON.
         on_critical: actions: `stop PID`, `touch FILE`, `run COMMAND`.
+        notify: notification URLs; none: those of the settings.
         past: whether a critical among the rows that were there before the start acts too.
         pid: the run's process: when it has ended, so has the run.
         idle: seconds without a row after which the run counts as ended; None for never.
@@ -50,6 +55,7 @@ class Monitor:
         rules: Sequence[str] = (),
         alerts: Path | None = None,
         on_critical: Sequence[str] = (),
+        notify: Sequence[str] = (),
         past: bool = False,
         pid: int | None = None,
         idle: float | None = None,
@@ -66,6 +72,7 @@ class Monitor:
                 self._file = alerts.open("a", encoding="utf-8")
             except OSError as error:
                 raise ActionError(f"{alerts} cannot be written ({error.strerror})") from error
+        self._people = self._notify_sink(notify)
         self._last = time.monotonic()
         self._worst = CLEAN
         self._stopped = False
@@ -133,6 +140,8 @@ class Monitor:
             except OSError as error:
                 self._note(f"the alerts can no longer be written ({error.strerror})")
                 self._file = None
+        if self._people is not None and (self._past or self._follower.caught_up):
+            self._people.alert(alert)
         if alert.critical:
             self._act(alert)
 
@@ -142,6 +151,17 @@ class Monitor:
         elif self._actions.any:
             self._note(f"step {alert.step} was there before the start: nothing is done (--past acts)")
 
+    def _notify_sink(self, urls: Sequence[str]) -> NotifySink | None:
+        """Who tells people, if anybody is to be told."""
+        given: dict[str, Any] = {"notify": list(urls)} if urls else {}
+        settings = load_settings(**given)
+        if not settings.notify:
+            return None
+        from rlwatch.sinks.notify import NotifySink
+
+        every, run = settings.notify_every, f"monitor of {self._source}"
+        return NotifySink(settings.notify, None, run, every=every, who="the monitor", on_trouble=self._note)
+
     def _coverage(self) -> list[str]:
         report = self._watch.coverage()
         blind = [line.detector for line in report.in_state("starved", "failed")]
@@ -150,6 +170,9 @@ class Monitor:
 
     def _close(self, error: str) -> int:
         incidents, coverage, rows = self._watch.diagnosis(clock=False), self._watch.coverage(), self._watch.rows
+        if self._people is not None:
+            titles = [{"title": incident.title} for incident in incidents]
+            self._people.close({"rows": rows, "alerts": self._watch.counts, "incidents": titles})
         self._watch.close()
         log = self._follower.log
         if log is not None and rows:

@@ -42,3 +42,25 @@ class Sink(Protocol):
         """The run ends. `summary`: `rows`, `seconds`, `alerts` (detector -> severity -> count), `coverage`,
         `incidents` (`Incident.as_dict()` each), `run_dir`. A second call does nothing.
         """
+
+
+class BaseSink:
+    """A sink that hears nothing: own sinks are subclasses that say what they want to hear (docs/own_sinks.md)."""
+
+    def start(self, info: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def step(self, obs: Observation, verdict: Verdict) -> None:
+        """Nothing."""
+
+    def alert(self, alert: Alert) -> None:
+        """Nothing."""
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def coverage(self, report: CoverageReport) -> None:
+        """Nothing."""
+
+    def close(self, summary: Mapping[str, Any]) -> None:
+        """Nothing."""

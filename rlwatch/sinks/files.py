@@ -39,6 +39,11 @@ class AppendFile:
                 os.ftruncate(fd, os.fstat(fd).st_size - (len(data) - len(left)))
             raise
 
+    def sync(self) -> None:
+        """Wait until what was appended is on the disk; raises OSError."""
+        if self._fd is not None:
+            os.fsync(self._fd)
+
     def close(self) -> None:
         """Give up the descriptor; a later `append` opens the file again."""
         if self._fd is not None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from rlwatch.alert import Alert, Verdict
+from rlwatch.redact import redact
 from rlwatch.sinks.files import AppendFile, make_run_folder, replace
 from rlwatch.sinks.incident import Incidents
 from rlwatch.sinks.jsonl import encode_line, encode_pretty
-from rlwatch.sinks.records import step_record
+from rlwatch.sinks.records import step_record, without_secrets
 
 RETRY = 10.0  # seconds between attempts to make a run folder that could not be made
 PATIENCE = 0.2  # seconds that an alert waits for the row of its step
@@ -61,7 +62,7 @@ class Recorder:
 
     def start(self, info: Mapping[str, Any]) -> None:
         """Begin `run.json` with `info`."""
-        self.update(**{**info, "run_id": self.folder.name})
+        self.update(**{**redact(info), "run_id": self.folder.name})
 
     def step(self, step: int, samples: Mapping[str, Any], verdict: Verdict, *scalars: Any) -> None:
         """Add a step; `scalars` are further arguments of `records.step_record`."""
@@ -75,6 +76,7 @@ class Recorder:
 
     def alert(self, alert: Alert) -> None:
         """Add an alert, and open its incident as soon as the row of its step is there."""
+        alert = without_secrets(alert)
         self._buffers["alerts"].append(encode_line(alert.as_dict()))
         self._pending.append((time.monotonic() + PATIENCE, alert))
         if alert.step == self._last_step:
@@ -82,6 +84,7 @@ class Recorder:
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Add what was done to the run."""
+        event = redact(event)
         self._buffers["events"].append(encode_line(event))
         self._open_incidents()
         try:
@@ -104,7 +107,7 @@ class Recorder:
             self.open()
         self._append_all()
         self._open_incidents()
-        end = dict(summary)
+        end = redact(summary)
         if "coverage" in end:
             self._run["coverage"] = end.pop("coverage")
         self._run.pop("summary", None)  # it comes last in the file

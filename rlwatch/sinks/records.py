@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlwatch.alert import Verdict
+from rlwatch.alert import Alert, Verdict
+from rlwatch.redact import redact, redact_text
 
 QUANTILES = {"p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95}
 PICKS = 8  # best, worst and random samples of an incident, each
@@ -48,6 +50,11 @@ def step_record(
     if verdict.poisoned:
         record["poisoned"] = True
     return record
+
+
+def without_secrets(alert: Alert) -> Alert:
+    """The alert as it may be written down."""
+    return replace(alert, message=redact_text(alert.message), evidence=redact(alert.evidence))
 
 
 def summary(values: Any) -> dict[str, Any]:
@@ -119,5 +126,5 @@ def _sample(samples: Mapping[str, Any], index: int) -> dict[str, Any]:
 
 
 def _cut(text: Any) -> str:
-    text = str(text)
+    text = redact_text(str(text)[: 2 * TEXT])
     return text if len(text) <= TEXT else f"{text[:TEXT]}... [{len(text) - TEXT} more characters]"

@@ -280,3 +280,39 @@ def test_a_process_is_not_taken_for_a_later_one() -> None:
     child.wait()
     with pytest.raises(ActionError):
         Actions([f"stop {child.pid}"])
+
+
+def test_people_are_told(tmp_path: Path, start: Start) -> None:
+    """--notify tells of what happens while it watches, not of what was there before, and of the end."""
+    pytest.importorskip("apprise")
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+    from threading import Thread
+
+    told: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["message"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    url = f"json://127.0.0.1:{server.server_address[1]}/s3cret"
+    monitor = start("-", "--notify", url, "--past", stdin=subprocess.PIPE)
+    assert monitor.stdin is not None
+    for step in range(30):
+        print(json.dumps({"step": step, "loss": "NaN" if step == 29 else 0.1}), file=monitor.stdin, flush=True)
+    out, err = monitor.communicate(timeout=60)
+    assert monitor.returncode == 2, err
+    assert "s3cret" not in out + err
+    end = time.monotonic() + 60
+    while not any("The run ended" in text for text in told):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    server.shutdown()
+    server.server_close()
+    assert "Loss is non-finite" in "".join(told)

@@ -19,7 +19,6 @@ from rlwatch.cli import USAGE_ERROR, commands
 from rlwatch.cli.base import Format, Work
 
 app = typer.Typer(
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -51,7 +50,11 @@ def rlwatch(
       rlwatch scan output/checkpoint-500 the same for a Hugging Face Trainer
       rlwatch monitor train.log --on-critical 'stop 4711'
                                          watch a run from its log, and stop it
+      rlwatch watch                      the run that goes on, live
       rlwatch playbook kl_explosion      what an alert means and how to fix it
+      rlwatch init                       an rlwatch.yaml with every setting in it
+
+    Exit codes are each command's own (its --help); 64 is a wrong command line everywhere.
     """
     if version:
         print(__version__)
@@ -62,9 +65,17 @@ def rlwatch(
     return None
 
 
+def _pages(incomplete: str) -> list[str]:
+    from rlwatch.playbook import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
 @app.command()
 def playbook(
-    name: Annotated[str | None, typer.Argument(help="A detector or page; without it all are listed.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A detector or page; without it all are listed.", autocompletion=_pages)
+    ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="The Markdown as it is, on a terminal too.")] = False,
 ) -> Work:
     """Print what an alert means and how to fix it.
@@ -77,7 +88,10 @@ def playbook(
       rlwatch playbook kl_explosion
       rlwatch playbook playbook/kl_explosion.md    the link of an alert
 
-    Exit codes: 0; 64 where there is no such page.
+    \b
+    Exit codes:
+      0    printed
+      64   there is no such page
     """
     return partial(commands.playbook, name, raw)
 
@@ -103,28 +117,53 @@ def checkpoints(
       0    there is a healthy one
       1    there is none
       3    the folder cannot be read, or holds no checkpoint
+      64   the command line is wrong
     """
     return partial(commands.checkpoints, folder, form.value)
 
 
 @app.command()
-def detectors() -> Work:
+def detectors(
+    form: Annotated[Format, typer.Option("--format", help="A line each, or a JSON object.")] = Format.TEXT,
+) -> Work:
     """List the detectors and the signals they need.
 
     A line gives the detector, the link of the training loop that it watches, and the signals that it needs
-    one of.
+    one of. Those of installed packages are among them.
+
+    \b
+    Examples:
+      rlwatch detectors
+      rlwatch detectors --format json | jq -r '.kl_explosion.needs[]'
+
+    \b
+    Exit codes:
+      0    listed
+      64   the command line is wrong
     """
-    return commands.detectors
+    return partial(commands.detectors, form.value)
 
 
 @app.command()
-def presets() -> Work:
+def presets(
+    form: Annotated[Format, typer.Option("--format", help="A text, or a JSON object.")] = Format.TEXT,
+) -> Work:
     """List the presets, and what each changes and why.
 
     A line gives a setting, its default and the preset's value, and the reason. `--preset NAME` of `scan`,
     Watch("NAME") and `preset: NAME` in rlwatch.yaml take one.
+
+    \b
+    Examples:
+      rlwatch presets
+      rlwatch presets --format json | jq .rlvr
+
+    \b
+    Exit codes:
+      0    listed
+      64   the command line is wrong
     """
-    return commands.presets
+    return partial(commands.presets, form.value)
 
 
 for found in iter_modules(cli.__path__):

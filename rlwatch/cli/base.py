@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from typing import Annotated
+
+import typer
 
 from rlwatch.cli import USAGE_ERROR
 
@@ -19,10 +22,70 @@ class Format(StrEnum):
     JSON = "json"
 
 
+def _presets() -> list[str]:
+    from rlwatch.presets import CATALOGUE
+
+    return list(CATALOGUE)
+
+
+def _signals(incomplete: str) -> list[str]:
+    from rlwatch.signals import SIGNALS
+
+    return [name for name in SIGNALS if name.startswith(incomplete)]
+
+
+def _maps(incomplete: str) -> list[str]:
+    return [] if "=" in incomplete else [f"{name}=" for name in ("step", *_signals("")) if name.startswith(incomplete)]
+
+
+def _starting(incomplete: str) -> list[str]:
+    return [name for name in _presets() if name.startswith(incomplete)]
+
+
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        help="Defaults for an algorithm: grpo, rlvr, ppo, dpo, classic, or one with -strict.", autocompletion=_starting
+    ),
+]
+Rules = Annotated[
+    list[str] | None,
+    typer.Option("--rule", metavar="RULE", help="A guard of your own, as 'kl > 0.35 for 5'; may be repeated."),
+]
+Maps = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="SIGNAL=KEY",
+        help="The log's key of a signal or of `step`; may be repeated.",
+        autocompletion=_maps,
+    ),
+]
+Needs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--need", metavar="SIGNAL", help="Without it a run is not evaluated; may be repeated.", autocompletion=_signals
+    ),
+]
+
+
 def wrong(sentence: str) -> int:
     """Says what is wrong with the command line or a setting, and gives the exit code for it."""
     print(f"rlwatch: {sentence}", file=sys.stderr)
     return USAGE_ERROR
+
+
+def known_preset(name: str) -> str:
+    """The name, if there is such a preset; raises `ConfigError`, which suggests another."""
+    import difflib
+
+    from rlwatch.config import ConfigError
+
+    if name not in _presets():
+        near = difflib.get_close_matches(name, _presets(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "`rlwatch presets` lists them"
+        raise ConfigError(f"--preset {name}: there is no such preset; {hint}")
+    return name
 
 
 def signal_map(maps: Sequence[str]) -> dict[str, str]:

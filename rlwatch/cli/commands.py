@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal
 
 from rlwatch.cli.base import wrong
@@ -44,21 +46,31 @@ def checkpoints(folder: str, form: Literal["text", "json"]) -> int:
     return listing(folder, form)
 
 
-def detectors() -> int:
+def detectors(form: Literal["text", "json"]) -> int:
     """`rlwatch detectors`."""
     from rlwatch.config import members
 
     kinds = list(members().kinds.values())
+    if form == "json":
+        table = {
+            kind.id: {"link": kind.link.value, "needs": list(kind.needs), "warmup": kind.warmup, "core": kind.core}
+            for kind in kinds
+        }
+        print(json.dumps(table))
+        return 0
     wide = max((len(kind.id) for kind in kinds), default=0)
     for kind in kinds:
         print(f"{kind.id:<{wide}}  {kind.link.value:<12}{' or '.join(kind.needs)}")
     return 0
 
 
-def presets() -> int:
+def presets(form: Literal["text", "json"]) -> int:
     """`rlwatch presets`."""
     from rlwatch.presets import CATALOGUE, STRICT
 
+    if form == "json":
+        print(json.dumps({name: asdict(preset) for name, preset in CATALOGUE.items()}, default=dict))
+        return 0
     for name, preset in CATALOGUE.items():
         if not name.endswith("-strict"):
             print(f"{name}: {preset.about}")

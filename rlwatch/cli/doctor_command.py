@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rlwatch.cli.base import Format, Work, signal_map, wrong
+from rlwatch.cli.base import Format, Maps, Preset, Rules, Work, signal_map, wrong
 
 
 def register(app: typer.Typer) -> None:
@@ -18,10 +18,9 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or its log.")],
-    maps: Annotated[
-        list[str] | None, typer.Option("--map", metavar="SIGNAL=KEY", help="The log's key of a signal or of `step`.")
-    ] = None,
-    preset: Annotated[str | None, typer.Option(help="Defaults for an algorithm, as of `scan`.")] = None,
+    maps: Maps = None,
+    preset: Preset = None,
+    rules: Rules = None,
     form: Annotated[Format, typer.Option("--format", help="A report to read, or a JSON object.")] = Format.TEXT,
 ) -> Work:
     """Examine one run: its log, checkpoints and record.
@@ -46,14 +45,14 @@ def doctor(
       3    not evaluated: the log cannot be read, or holds too little
       64   the command line or a setting is wrong
     """
-    return partial(_doctor, run, maps or [], preset, form)
+    return partial(_doctor, run, maps or [], preset, rules or [], form)
 
 
-def _doctor(run: Path, maps: list[str], preset: str | None, form: Format) -> int:
+def _doctor(run: Path, maps: list[str], preset: str | None, rules: list[str], form: Format) -> int:
     from rlwatch.config import ConfigError
     from rlwatch.offline.doctor.doctor import run as examine_and_print
 
     try:
-        return examine_and_print(run, preset, signal_map(maps), form.value)
+        return examine_and_print(run, preset, signal_map(maps), form.value, rules)
     except ConfigError as error:
         return wrong(str(error))

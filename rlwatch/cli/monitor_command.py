@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rlwatch.cli.base import Format, Work, signal_map, wrong
+from rlwatch.cli.base import Format, Maps, Preset, Rules, Work, signal_map, wrong
 
 
 def register(app: typer.Typer) -> None:
@@ -32,13 +32,9 @@ def monitor(
         list[str] | None,
         typer.Option("--notify", metavar="URL", help="Tell somebody of alerts, as slack://...; else `notify` as set."),
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="Defaults for an algorithm, as of `scan`.")] = None,
-    rules: Annotated[
-        list[str] | None, typer.Option("--rule", metavar="RULE", help="A guard of your own, as 'kl > 0.35 for 5'.")
-    ] = None,
-    maps: Annotated[
-        list[str] | None, typer.Option("--map", metavar="SIGNAL=KEY", help="The log's key of a signal or of `step`.")
-    ] = None,
+    preset: Preset = None,
+    rules: Rules = None,
+    maps: Maps = None,
     pid: Annotated[int | None, typer.Option(help="The run's process: the run ends with it.")] = None,
     idle: Annotated[float | None, typer.Option(min=1, help="Seconds without a row that end the run.")] = None,
     past: Annotated[bool, typer.Option("--past", help="Act on what was in the log before the start, too.")] = False,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from rlwatch.cli.base import Format, Work, known_signal, signal_map, wrong
+from rlwatch.cli.base import Format, Maps, Needs, Preset, Rules, Work, known_signal, signal_map, wrong
 
 
 def register(app: typer.Typer) -> None:
@@ -24,20 +24,11 @@ def scan(
         list[str] | None,
         typer.Option("--from-wandb", metavar="ENTITY/PROJECT/RUN", help="A run on a W&B server, its full history."),
     ] = None,
-    maps: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="SIGNAL=KEY", help="The log's key of a signal or of `step`."),
-    ] = None,
-    need: Annotated[
-        list[str] | None, typer.Option("--need", metavar="SIGNAL", help="Without it a run is not evaluated.")
-    ] = None,
+    maps: Maps = None,
+    need: Needs = None,
     form: Annotated[Format, typer.Option("--format", help="A report to read, or a JSON object a run.")] = Format.TEXT,
-    preset: Annotated[
-        str | None, typer.Option(help="Defaults for an algorithm: grpo, rlvr, ppo, dpo, classic, or one with -strict.")
-    ] = None,
-    rules: Annotated[
-        list[str] | None, typer.Option("--rule", metavar="RULE", help="A guard of your own, as 'kl > 0.35 for 5'.")
-    ] = None,
+    preset: Preset = None,
+    rules: Rules = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes at once; as many as cores by default.")] = None,
 ) -> Work:
     """Replay recorded runs: which broke, where, how.

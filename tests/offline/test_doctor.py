@@ -77,8 +77,11 @@ def test_nothing_to_judge_is_no_health(tmp_path: Path, capsys: pytest.CaptureFix
     assert "NOT EVALUATED, no score" in out
     assert "training    not evaluated" in out
     assert "1. Give the detectors something to judge: " in out
-    assert main(["doctor", str(tmp_path / "none")]) == 3
+    (tmp_path / "empty.jsonl").write_text("")
+    assert main(["doctor", str(tmp_path / "empty.jsonl")]) == 3
     assert "1. Give a log that can be read: " in capsys.readouterr().out
+    assert main(["doctor", str(tmp_path / "none")]) == 3
+    assert "there is no such file or folder" in capsys.readouterr().err
 
 
 def test_no_checkpoints_do_not_count(tmp_path: Path, healthy: Rows) -> None:

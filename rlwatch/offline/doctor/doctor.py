@@ -101,9 +101,14 @@ class Diagnosis:
         }
 
 
-def examine(run: Path, preset: str | None = None, signal_map: Mapping[str, str] | None = None) -> Diagnosis:
+def examine(
+    run: Path,
+    preset: str | None = None,
+    signal_map: Mapping[str, str] | None = None,
+    rules: Sequence[str] = (),
+) -> Diagnosis:
     """Looks at a run's folder, or at a log and what lies beside it. Raises `ConfigError`."""
-    done = Diagnosis(replay(run, preset=preset, signal_map=signal_map))
+    done = Diagnosis(replay(run, preset=preset, signal_map=signal_map, rules=rules))
     folder = run if run.is_dir() else run.parent
     if done.replay.coverage is not None and folder.is_dir():
         done.checkpoints = checkpoints_of(folder, done.replay.incidents)
@@ -181,13 +186,21 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def run(path: Path, preset: str | None, signal_map: Mapping[str, str], form: Literal["text", "json"]) -> int:
+def run(
+    path: Path,
+    preset: str | None,
+    signal_map: Mapping[str, str],
+    form: Literal["text", "json"],
+    rules: Sequence[str] = (),
+) -> int:
     """Prints the diagnosis and returns the exit code."""
-    done = examine(path, preset, signal_map)
+    done = examine(path, preset, signal_map, rules)
     for sentence in done.replay.remarks:
         print(printable(f"rlwatch: {path}: {sentence}"), file=sys.stderr)
     if form == "json":
         print(json.dumps(clean(done.as_dict()), allow_nan=False))
+    elif not path.exists():
+        print(printable(f"rlwatch: {path}: {done.replay.error}"), file=sys.stderr)
     else:
         print("\n".join(printable(line) for line in lines(done)))
     return CODES[done.verdict]

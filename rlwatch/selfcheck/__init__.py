@@ -1,0 +1,1 @@
+"""What is installed and works: extras, adapters, places, settings. `rlwatch doctor-self` prints it."""

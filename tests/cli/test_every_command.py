@@ -24,6 +24,9 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 WAITS = {"monitor"}
 """Commands that wait for a path that is not there yet."""
 
+PATHS = {"compare": 2}
+"""How many paths a command needs at least in its argument that takes several."""
+
 SHARED = ("--format", "--preset", "--rule", "--map", "--need")
 
 
@@ -116,7 +119,7 @@ def test_a_path_that_is_not_there_is_one_sentence(
         for metavar, one in arguments(COMMANDS[name]).items()
         if one.required or names_a_path(metavar, one)
     ]
-    code = main([name, *given])
+    code = main([name, *given * PATHS.get(name, 1)])
     said = capsys.readouterr()
     assert code not in (0, 1, 2), said
     assert re.fullmatch(r"rlwatch: [^\n]+\n", said.err), said.err

@@ -27,6 +27,9 @@ WAITS = {"monitor"}
 PATHS = {"compare": 2}
 """How many paths a command needs at least in its argument that takes several."""
 
+BESIDE = {"deliver": ["--notify", "json://localhost:9"]}
+"""Options that a command cannot do without."""
+
 SHARED = ("--format", "--preset", "--rule", "--map", "--need")
 
 
@@ -119,7 +122,7 @@ def test_a_path_that_is_not_there_is_one_sentence(
         for metavar, one in arguments(COMMANDS[name]).items()
         if one.required or names_a_path(metavar, one)
     ]
-    code = main([name, *given * PATHS.get(name, 1)])
+    code = main([name, *given * PATHS.get(name, 1), *BESIDE.get(name, [])])
     said = capsys.readouterr()
     assert code not in (0, 1, 2), said
     lines = set(said.err.splitlines())

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO, Any, TextIO
 
 from rlwatch.offline.processes import end_all
-from rlwatch.offline.render import printable
 
 _EVERY_S = {True: 0.2, False: 30.0}  # on a terminal, in a log file
 
@@ -100,14 +99,14 @@ class Ticker:
         """Shows how far it is."""
         self._next = time.monotonic() + _EVERY_S[self._terminal]
         self._shown = self._terminal
-        line = printable(line)
+        line = _printable(line)
         self._stream.write(f"\r\x1b[K{line[:100]}" if self._terminal else line + "\n")
         self._stream.flush()
 
     def say(self, line: str) -> None:
         """Prints something that stays."""
         self.clear()
-        self._stream.write(printable(line) + "\n")
+        self._stream.write(_printable(line) + "\n")
         self._stream.flush()
 
     def clear(self) -> None:
@@ -115,3 +114,9 @@ class Ticker:
         if self._shown:
             self._stream.write("\r\x1b[K")
             self._shown = False
+
+
+def _printable(line: str) -> str:
+    from rlwatch.offline.render import printable  # it takes long, and a bisect starts a process for each commit
+
+    return printable(line)

@@ -1,0 +1,1 @@
+"""`rlwatch bisect`: which commit made a metric worse?"""

@@ -105,6 +105,7 @@ class WatchSettings(BaseSettings):
     strict: bool = Field(False, description="raise on bad input and on rlwatch's own errors (for tests)")
     sync: bool = Field(False, description="wait for accelerator values, so that they are judged at their own step")
     record: bool = Field(True, description="write the run folder")
+    report: bool = Field(True, description="write report.html into the run folder at the end, and for each incident")
     runs_dir: Path = Field(Path("rlwatch_runs"), description="where run folders are made")
     run_id: str | None = Field(None, description="the run folder's name; an existing one is continued")
     console: bool = Field(True, description="start line, alert panels, coverage table and summary on stderr")

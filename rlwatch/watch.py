@@ -164,11 +164,12 @@ class Watch:
     def _start(self) -> None:
         """Open the sinks at the first row: by then the adapters have told what they know."""
         self._started = time.time()
-        atexit.register(_close, weakref.ref(self))
         if self.settings.main_process:
             from rlwatch.sinks import open_sinks
 
             self._sinks = open_sinks(self.settings, self._guest)
+        # After the sinks' own handlers, so that it runs before them: what they stop could not be told the end.
+        atexit.register(_close, weakref.ref(self))
         if self.settings.stall and (self.settings.record or self.settings.console):
             from rlwatch.stall import stall_watch_of
 

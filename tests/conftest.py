@@ -19,10 +19,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No RLWATCH_* variable of the developer's shell reaches a test."""
+    """No RLWATCH_* variable of the developer's shell reaches a test, and no run starts a process for its report."""
     for name in list(os.environ):
         if name.upper().startswith("RLWATCH_"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("RLWATCH_REPORT", "off")
 
 
 @pytest.fixture

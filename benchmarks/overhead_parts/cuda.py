@@ -86,7 +86,7 @@ def compare(device: str, blocks: int = BLOCKS, **loop_settings: Any) -> dict[str
     loop = Loop(device, **loop_settings)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         # strict: an operation that the debug mode refuses raises here instead of being told to the log.
-        plain, rich = (Watch(strict=True, console=False, runs_dir=folder) for _ in range(2))
+        plain, rich = (Watch(strict=True, console=False, report=False, runs_dir=folder) for _ in range(2))
         arms: dict[str, tuple[Logger | None, bool]] = {
             "no logger": (None, False),
             "Watch.log, 20 scalars": (_guarded(plain, device), False),

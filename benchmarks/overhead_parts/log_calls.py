@@ -59,7 +59,7 @@ class Ours(Calls):
     def __init__(self, table: list[dict[str, Any]], folder: str, record: bool = True) -> None:
         from rlwatch import Watch
 
-        self.watch = Watch(record=record, console=False, runs_dir=folder)
+        self.watch = Watch(record=record, console=False, report=False, runs_dir=folder)
         super().__init__(self.watch.log, table)
 
 

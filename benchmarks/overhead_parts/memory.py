@@ -38,7 +38,7 @@ def run(steps: int) -> dict[str, Any]:
     bad = {**table[0], "loss": math.nan}
     samples = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        watch = Watch(console=False, runs_dir=folder)
+        watch = Watch(console=False, report=False, runs_dir=folder)
         start = time.perf_counter()
         for step in range(steps):
             watch.log(bad if step % TROUBLE == TROUBLE - 1 else table[step % 1000], step=step)

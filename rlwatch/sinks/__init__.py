@@ -21,7 +21,7 @@ def open_sinks(settings: WatchSettings, guest: Guest) -> list[Sink]:
     sinks: list[Sink] = []
     if settings.record:
         complain = partial(guest.complain, "record")
-        sinks.append(RunDirSink(settings.runs_dir, settings.run_id, on_trouble=complain))
+        sinks.append(RunDirSink(settings.runs_dir, settings.run_id, on_trouble=complain, report=settings.report))
     if settings.notify:
         sinks.append(_notify(settings, guest, sinks))
     if settings.console:

@@ -65,6 +65,11 @@ class Incidents:
         if self._timeline is not None and self._quiet < WINDOW:
             self._timeline.append(encode_line(event))
 
+    @property
+    def home(self) -> Path | None:
+        """The folder of the incident that is open."""
+        return self._timeline.path.parent if self._timeline is not None and self._quiet < WINDOW else None
+
     def close(self) -> None:
         if self._timeline is not None:
             self._timeline.close()

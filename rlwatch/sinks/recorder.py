@@ -13,6 +13,8 @@ from rlwatch.redact import redact
 from rlwatch.sinks.files import AppendFile, make_run_folder, replace
 from rlwatch.sinks.incident import Incidents
 from rlwatch.sinks.jsonl import encode_line, encode_pretty
+from rlwatch.sinks.milestones import Milestones
+from rlwatch.sinks.pages import Pages
 from rlwatch.sinks.records import step_record, without_secrets
 
 RETRY = 10.0  # seconds between attempts to make a run folder that could not be made
@@ -34,16 +36,20 @@ class Recorder:
         resume: bool,
         trouble: Callable[[str], None],
         behind: Callable[[], bool],
+        report: bool = False,
+        note: Callable[[str], object] = str,
     ) -> None:
         self.folder = runs_dir / run_id
         self.written = {"steps": 0, "alerts": 0}
         self.lost = 0
-        self._resume, self._trouble, self._behind = resume, trouble, behind
+        self._resume, self._trouble, self._behind, self._note = resume, trouble, behind, note
         self._made, self._retry_at = False, 0.0
         self._run: dict[str, Any] = {"format": 1, "run_id": run_id, "started": time.time(), "summary": None}
-        self._buffers: dict[str, list[bytes]] = {"steps": [], "alerts": [], "events": []}
+        self._buffers: dict[str, list[bytes]] = {"steps": [], "alerts": [], "events": [], "samples": []}
         self._files: dict[str, AppendFile] = {}
         self._incidents = Incidents()
+        self._milestones = Milestones()
+        self._pages = Pages(lambda: self.folder, self._note) if report else None
         self._pending: list[tuple[float, Alert]] = []
         self._last_step: int | None = None
 
@@ -72,7 +78,14 @@ class Recorder:
         self._buffers["steps"].append(line)
         self._last_step = step
         self._incidents.row(step, line, samples)
+        self._milestone(self._milestones.row, step, samples)
         self._open_incidents()
+
+    def _milestone(self, pick: Callable[..., list[bytes]], *args: Any) -> None:
+        try:
+            self._buffers["samples"] += pick(*args)
+        except Exception as error:  # noqa: BLE001 - samples of a shape nobody thought of
+            self._trouble(f"some samples could not be written ({error!r})")
 
     def alert(self, alert: Alert) -> None:
         """Add an alert, and open its incident as soon as the row of its step is there."""
@@ -91,6 +104,8 @@ class Recorder:
             self._incidents.event(event)
         except OSError as error:
             self._cannot_write(error)
+        if self._pages is not None:
+            self._pages.incident(self._incidents.home)
 
     def update(self, **entries: Any) -> None:
         """Rewrite `run.json` with these entries."""
@@ -105,6 +120,7 @@ class Recorder:
         """Write all that waits, and the end of `run.json`."""
         if not self._made:
             self.open()
+        self._milestone(self._milestones.last)
         self._append_all()
         self._open_incidents()
         end = redact(summary)
@@ -115,6 +131,8 @@ class Recorder:
         self._incidents.close()
         for file in self._files.values():
             file.close()
+        if self._pages is not None and self._made:
+            self._pages.end()
 
     def flush(self) -> None:
         """Append what was gathered; see to what was put off."""
@@ -123,6 +141,8 @@ class Recorder:
         self._append_all()
         if self._pending and time.monotonic() >= self._pending[0][0]:
             self._open_incidents()
+        if self._pages is not None:
+            self._pages.tick()
 
     def _append_all(self) -> None:
         for name, lines in self._buffers.items():
@@ -152,6 +172,8 @@ class Recorder:
                 self._cannot_write(error)
             except Exception as error:  # noqa: BLE001 - samples of a shape nobody thought of
                 self._trouble(f"an incident could not be written ({error!r})")
+        if self._pages is not None:
+            self._pages.incident(self._incidents.home)
 
     def _read_previous(self) -> list[dict[str, Any]]:
         """When earlier processes of a resumed run started and how they ended."""

@@ -16,6 +16,8 @@ from rlwatch.redact import redact, redact_text
 QUANTILES = {"p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95}
 PICKS = 8  # best, worst and random samples of an incident, each
 TEXT = 4000  # characters of a prompt or completion
+BINS = 16  # of a histogram of rewards
+PAIRS = 8  # samples a step of which length and reward are written down
 _BY_SAMPLE = {
     "reward": "rewards",
     "advantage": "advantages",
@@ -42,7 +44,7 @@ def step_record(
     if extra:
         record["extra"] = dict(extra)
     if samples:
-        record["samples"] = {name: summary(values) for name, values in samples.items()}
+        record["samples"] = sample_summaries(samples)
     if verdict.alerts:
         record["alerts"] = [alert.detector for alert in verdict.alerts]
     if verdict.action != "continue":
@@ -55,6 +57,34 @@ def step_record(
 def without_secrets(alert: Alert) -> Alert:
     """The alert as it may be written down."""
     return replace(alert, message=redact_text(alert.message), evidence=redact(alert.evidence))
+
+
+def sample_summaries(samples: Mapping[str, Any]) -> dict[str, Any]:
+    """`summary` of each array; of `rewards` a histogram too; and `pairs`, (length, reward) of a few samples."""
+    record: dict[str, Any] = {name: summary(values) for name, values in samples.items()}
+    rewards, lengths = samples.get("rewards"), samples.get("response_lengths")
+    if isinstance(rewards, np.ndarray) and record["rewards"].get("max", 0.0) > record["rewards"].get("min", 0.0):
+        record["rewards"]["hist"] = histogram(rewards, record["rewards"]["min"], record["rewards"]["max"])
+    if isinstance(rewards, np.ndarray) and isinstance(lengths, np.ndarray) and rewards.size == lengths.size:
+        stride = -(-rewards.size // PAIRS) or 1
+        pairs = zip(lengths[::stride].tolist(), rewards[::stride].tolist(), strict=True)
+        record["pairs"] = [list(pair) for pair in pairs if all(map(math.isfinite, pair))]
+    return record
+
+
+def histogram(values: NDArray[np.float64], low: float, high: float) -> list[int]:
+    """How many of the finite values lie in each of `BINS` equal parts of [low, high], its ends included.
+
+    >>> histogram(np.array([0.0, 0.0, 1.0]), 0.0, 1.0)
+    [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+    """
+    width = high - low
+    if not 0.0 < width < math.inf:
+        return []
+    with np.errstate(invalid="ignore"):
+        places = (values - low) * (BINS / width)
+    places = places[np.isfinite(places)].astype(np.int64).clip(0, BINS - 1)
+    return [int(count) for count in np.bincount(places, minlength=BINS)]
 
 
 def summary(values: Any) -> dict[str, Any]:
@@ -91,9 +121,10 @@ def _moments(ordered: NDArray[np.float64]) -> dict[str, float]:
 
 
 def pick_samples(samples: Mapping[str, Any], seed: int) -> list[dict[str, Any]]:
-    """The best, the worst and some random samples of a step, as records; texts are cut to TEXT characters.
+    """The best, the worst and some random samples of a step, as records, and one whole group of them.
 
-    Without finite rewards there is no best and no worst. The random ones depend on `seed` alone.
+    Without finite rewards there is no best, no worst and no group; it is the group whose rewards differ most, that is
+    the one that teaches most. The random ones depend on `seed` alone. Texts are cut to TEXT characters.
     """
     size = max((len(values) for values in _columns(samples).values()), default=0)
     rewards = samples.get("rewards")
@@ -105,7 +136,25 @@ def pick_samples(samples: Mapping[str, Any], seed: int) -> list[dict[str, Any]]:
         picks += [("worst", index) for index in order[:PICKS]]
     chosen = np.random.default_rng(abs(seed)).permutation(size)[:PICKS]
     picks += [("random", int(index)) for index in sorted(chosen)]
+    picks += [("group", index) for index in _telling_group(rewards, samples.get("group_ids"))]
     return [{"pick": pick, "index": index, **_sample(samples, index)} for pick, index in picks]
+
+
+def _telling_group(rewards: Any, groups: Any) -> list[int]:
+    """Places of the samples of the group whose rewards differ most, the first of several; none where all tie."""
+    if rewards is None or not isinstance(groups, np.ndarray) or groups.size != rewards.size or not groups.size:
+        return []
+    usable = np.isfinite(rewards) & np.isfinite(groups)
+    _, group = np.unique(groups[usable], return_inverse=True)
+    if not group.size:
+        return []
+    low, high = (np.full(group.max() + 1, end) for end in (np.inf, -np.inf))
+    np.minimum.at(low, group, rewards[usable])
+    np.maximum.at(high, group, rewards[usable])
+    widest = int(np.argmax(high - low))
+    if high[widest] == low[widest]:
+        return []
+    return [int(index) for index in np.flatnonzero(usable)[group == widest][:PICKS]]
 
 
 def _columns(samples: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,9 +12,11 @@
 - `alerts.jsonl`: a line an alert, with its message, evidence, playbook link and first remedy.
 - `events.jsonl`, where there are any: a line for each thing done to the run or seen about it (`rollback`, `halt`,
   `stall`, ...), `{"event":, "step":, "row":, "message":, ...}`.
+- `samples.jsonl`: best, worst and random samples, and one group, at rows 1, 2, 4, 8, ... and the last.
 - `incidents/<step>-<detector>/`: `alert.json`, `window.jsonl` (the lines of the last 64 steps),
   `timeline.jsonl` (all alerts of the incident, and what was done), `diagnosis.json` (what broke first and what to do,
-  as far as it is known) and `samples.jsonl` (best, worst and random samples).
+  as far as it is known), `samples.jsonl` (best, worst and random samples) and, if asked for, `report.html`.
+- `report.html`, if asked for, at the end.
 
 Files are appended in whole lines of strict JSON, readable at any moment; NaN and infinities are the strings
 "NaN", "Infinity", "-Infinity". A background thread writes them every quarter of a second, at once after an
@@ -61,6 +63,7 @@ class RunDirSink:
     on_trouble: gets one line of text, once, possibly from another thread; by default it becomes a warning of
         the logger "rlwatch".
     limit: steps that may wait for the disk.
+    report: whether another process writes `report.html`, of the run at its end and of each incident at its alert.
 
     Constructing it makes the folder, off the calling thread; a disk that does not answer is waited for
     START_WAIT seconds.
@@ -73,12 +76,19 @@ class RunDirSink:
         *,
         on_trouble: Callable[[str], object] | None = None,
         limit: int = 4096,
+        report: bool = False,
     ) -> None:
         name = new_run_id() if run_id is None else safe_name(run_id)
         self._trouble = Trouble(on_trouble or partial(logging.getLogger("rlwatch").warning, "rlwatch: %s"))
         self._writer = BackgroundWriter(self._trouble, limit=limit)
         self._recorder = Recorder(
-            Path(runs_dir), name, resume=run_id is not None, trouble=self._trouble, behind=self._writer.behind
+            Path(runs_dir),
+            name,
+            resume=run_id is not None,
+            trouble=self._trouble,
+            behind=self._writer.behind,
+            report=report,
+            note=partial(logging.getLogger("rlwatch").warning, "rlwatch: %s"),
         )
         self._write_step = self._recorder.step
         weakref.finalize(self, self._writer.request_stop).atexit = False

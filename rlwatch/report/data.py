@@ -1,0 +1,210 @@
+"""What a report is made from: a run's signals as columns, and what was said and done about them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rlwatch.alert import Alert
+from rlwatch.detectors.coverage import CoverageReport
+from rlwatch.diagnosis import Course, Incident, diagnose
+from rlwatch.observation import FloatArray, Observation
+from rlwatch.signals import SIGNALS
+
+IntArray = npt.NDArray[np.int64]
+
+MAX_ALERTS = 2000
+"""Alerts that a report goes by, the first ones: more are one incident that nobody reads to its end."""
+
+_WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_OURS = frozenset(("step", "row", "time", "extra", "samples", "alerts", "action", "poisoned"))
+
+
+class ReportError(ValueError):
+    """There is nothing to report on; the message says why."""
+
+
+@dataclass
+class RunData:
+    """A run, as far as its record tells.
+
+    Attributes:
+        name: what to call it.
+        steps: shape (n,), ascending, each once.
+        times: seconds since the epoch, shape (n,); NaN where nobody knows.
+        signals: name -> values, shape (n,); NaN where a step has none, or where it was not finite.
+        nonfinite: name -> (step, "NaN" or "Infinity" or "-Infinity").
+        shapes: sample array -> (step, its summary), of `sinks.records.summary`.
+        pairs: (step, response length, reward) of single samples.
+        alerts, events: in the order they came.
+        coverage: None where nothing tells what was seen.
+        info: what the run said of itself: `command`, `versions`, `settings`, ...
+        summary: what it said at its end; None while it lives, or if it was killed.
+        recording: rows written and lost.
+        samples: records of single samples, each with `step` and `pick`.
+        remarks: what a reader should know of the record, a sentence each.
+        live: whether the rows came as the training made them, so that the clock tells what a step takes.
+        age: seconds since the record last changed; None where it is no record of ours.
+    """
+
+    name: str
+    steps: IntArray
+    times: FloatArray
+    signals: dict[str, FloatArray]
+    nonfinite: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    shapes: dict[str, list[tuple[int, Mapping[str, Any]]]] = field(default_factory=dict)
+    pairs: list[tuple[int, float, float]] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    coverage: CoverageReport | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] | None = None
+    recording: dict[str, Any] = field(default_factory=dict)
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    live: bool = True
+    age: float | None = None
+
+    @cached_property
+    def course(self) -> Course:
+        """The pace of the last rows."""
+        course = Course()
+        clock = bool(np.isfinite(self.times).all())
+        took = self.signals.get("step_time")
+        for row in range(max(0, len(self.steps) - 65), len(self.steps)):
+            obs = Observation(int(self.steps[row]), row, float(self.times[row]) if clock else 0.0)
+            if took is not None and math.isfinite(took[row]):
+                obs.signals["step_time"] = float(took[row])
+            course.push(obs)
+        return course
+
+    @cached_property
+    def incidents(self) -> list[Incident]:
+        """The alerts that belong together, diagnosed."""
+        return diagnose(
+            self.alerts[:MAX_ALERTS],
+            self.coverage,
+            step=self.course.furthest,
+            stride=self.course.stride,
+            seconds_per_step=self.course.seconds_per_step(self.live),
+            gpus=_positive(self.setting("gpus"), int),
+            gpu_price=_positive(self.setting("gpu_price"), float),
+        )
+
+    @property
+    def given_up(self) -> list[tuple[int, int]]:
+        """First and last step of each stretch that a rollback took back."""
+        return [(event["to_step"], event["step"]) for event in self.rollbacks if event["to_step"] < event["step"]]
+
+    @property
+    def rollbacks(self) -> list[dict[str, Any]]:
+        """The events of going back, those that say from where to where."""
+        return [e for e in self.events if e.get("event") == "rollback" and isinstance(e.get("to_step"), int)]
+
+    def setting(self, name: str) -> Any:
+        """A setting that held for the run, None where it is not recorded."""
+        settings = self.info.get("settings")
+        return settings.get(name) if isinstance(settings, Mapping) else None
+
+
+def worst_of(incidents: Sequence[Incident]) -> Incident | None:
+    """The first critical one, else the first; None where there is none."""
+    return next((one for one in incidents if one.severity == "critical"), incidents[0] if incidents else None)
+
+
+class Columns:
+    """Gathers rows into columns; of a step that comes again, as after a resume, the later row counts."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, Mapping[str, Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, record: Mapping[str, Any]) -> bool:
+        """Take a line of `steps.jsonl`; False if it names no step."""
+        step = record.get("step")
+        if not isinstance(step, int) or isinstance(step, bool) or abs(step) > 1 << 53:
+            return False
+        self._rows[step] = record
+        return True
+
+    def fill(self, name: str) -> RunData:
+        """The run so far."""
+        order = sorted(self._rows)
+        steps = np.array(order, dtype=np.int64)
+        times = np.full(len(order), np.nan)
+        places: dict[str, tuple[list[int], list[float]]] = {}
+        run = RunData(name, steps, times, {})
+        for row, step in enumerate(order):
+            record = self._rows[step]
+            if isinstance(time := record.get("time"), float | int):
+                times[row] = time
+            for key, value in _numbers(record):
+                if math.isfinite(value):
+                    at, values = places.setdefault(key, ([], []))
+                    at.append(row)
+                    values.append(value)
+                else:
+                    run.nonfinite.setdefault(key, []).append((step, _word(value)))
+            _take_samples(run, step, record.get("samples"))
+        for key in {**places, **run.nonfinite}:
+            column = run.signals[key] = np.full(len(order), np.nan)
+            if key in places:
+                at, values = places[key]
+                column[at] = values
+        run.signals = dict(sorted(run.signals.items(), key=lambda item: _place(item[0])))
+        return run
+
+
+def _numbers(record: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
+    for key, value in record.items():
+        if key not in _OURS and (number := _number(value)) is not None:
+            yield key, number
+    extra = record.get("extra")
+    for key, value in extra.items() if isinstance(extra, Mapping) else ():
+        if key not in record and (number := _number(value)) is not None:
+            yield key, number
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, float):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value) if value.bit_length() < 1024 else math.inf
+    return _WORDS.get(value) if isinstance(value, str) else None
+
+
+def _word(value: float) -> str:
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _take_samples(run: RunData, step: int, samples: Any) -> None:
+    if not isinstance(samples, Mapping):
+        return
+    for name in ("rewards", "response_lengths"):
+        if isinstance(summary := samples.get(name), Mapping):
+            run.shapes.setdefault(name, []).append((step, summary))
+    pairs = samples.get("pairs")
+    for pair in pairs if isinstance(pairs, list) else ():
+        if isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, float | int) for one in pair):
+            run.pairs.append((step, float(pair[0]), float(pair[1])))
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Signals in the order of the vocabulary, then names that no alias knows."""
+    return (_ORDER.get(name, len(_ORDER)), name)
+
+
+_ORDER = {name: place for place, name in enumerate(SIGNALS)}
+
+
+def _positive(value: Any, kind: type[Any]) -> Any:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    return kind(value) if good else None

@@ -1,0 +1,235 @@
+"""The run report: one HTML file with all that it needs."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from rlwatch.diagnosis.timing import NAMES
+from rlwatch.report import facts
+from rlwatch.report.data import RunData, worst_of
+from rlwatch.report.downsample import Thinned
+from rlwatch.report.loop import NARROW, WIDE, drawing
+from rlwatch.report.marks import Happening, happenings, link_states, names_of
+from rlwatch.report.panels import Panel, panels_of
+from rlwatch.report.sketch import sketch
+from rlwatch.report.text import counted, number, shown, value_text
+from rlwatch.report.verdict import Verdict, verdict_of
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).with_name("templates")
+INCIDENTS = 10
+LISTED = 200
+LIMIT = 2_000_000
+"""Bytes that a report stays below."""
+
+_SELF, _NONE = "'self'", "'none'"
+
+ROOMS = 1.0, 0.4, 0.1
+"""Shares of the usual room for points, samples and lines that are tried one after the other."""
+
+
+@lru_cache(maxsize=1)
+def environment() -> Environment:
+    """The templates, with autoescape for all of them; raises ModuleNotFoundError without Jinja2."""
+    try:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("the report needs Jinja2: pip install 'rlwatch[report]'", name=error.name) from None
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    made.filters |= {"embedded": as_json, "shown": shown, "number": number, "value_text": value_text}
+    made.globals |= {"counted": counted, "names_of": names_of, "NAMES": NAMES}
+    return made
+
+
+def render(run: RunData, *, live: Mapping[str, Any] | None = None, script: str | None = None) -> str:
+    """The report of a run.
+
+    Args:
+        live: for a page that a server keeps current: `state`, the address that tells whether there is news.
+        script: the address of the drawing script; None puts it into the page, so that no network is needed.
+
+    Without Bokeh the drawings are plain ones, without zoom and hover, and the page says so. A report that would be
+    larger than `LIMIT` bytes is made again with fewer points, samples and lines.
+    """
+    text = ""
+    for room in ROOMS:
+        text = _render(run, live, script, room)
+        if len(text.encode("utf-8", "replace")) < LIMIT:
+            break
+    return text
+
+
+def _render(run: RunData, live: Mapping[str, Any] | None, script: str | None, room: float) -> str:
+    told = happenings(run)
+    main, more, left = panels_of(run, room)
+    verdict = verdict_of(run)
+    bokeh = _bokeh() if script is None else ""
+    plain = bokeh is None
+    drawn = None if plain else _drawn(run, told, main, more, room)
+    states = link_states(run)
+    listed = int(LISTED * room)
+    context = {
+        "run": run,
+        "verdict": verdict,
+        "title": f"{verdict.word}: {run.name}",
+        "loops": [drawing(states, WIDE, "wide"), drawing(states, NARROW, "narrow")],
+        "told": told[:listed],
+        "untold": max(0, len(told) - listed),
+        "incidents": incidents(run, max(1, int(INCIDENTS * room))),
+        "done": _done(run) if verdict.word == "Rolled back" else "",
+        "todo": _todo(run),
+        "main": [entry(run, panel, plain) for panel in main],
+        "more": [entry(run, panel, plain) for panel in more],
+        "left": left,
+        "spans": max((panel.points.spans for panel in main), default=0),
+        "heat": (drawn or {}).get("heat"),
+        "scatter": (drawn or {}).get("scatter"),
+        "coverage": facts.coverage(run),
+        "samples": facts.samples(run, room),
+        "settings": facts.settings(run),
+        "environment": facts.environment(run),
+        "cost": facts.cost(run),
+        "plain": plain,
+        "room": room,
+        "data": drawn,
+    }
+    return finish("run.html", context, bokeh=bokeh, live=live, script=script)
+
+
+def finish(
+    template: str,
+    context: Mapping[str, Any],
+    *,
+    bokeh: str | None = "",
+    live: Mapping[str, Any] | None = None,
+    script: str | None = None,
+) -> str:
+    """The template with style and scripts, and the policy that lets these scripts run and no other."""
+    scripts = [Markup(text) for text in (bokeh, _text("page.js")) if text]
+    policy = ["default-src 'none'", "style-src 'unsafe-inline'", "img-src data: blob:", "base-uri 'none'"]
+    sources = [*map(_hash, scripts), *(["'self'"] if script else [])]
+    policy += [f"script-src {' '.join(sources)}", f"connect-src {_SELF if live else _NONE}", "form-action 'none'"]
+    style = Markup(_text("page.css"))
+    return environment().get_template(template).render(
+        **context, live=live, script=script, scripts=scripts, style=style, policy="; ".join(policy)
+    )
+
+
+def _hash(script: str) -> str:
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+@lru_cache(maxsize=8)
+def _text(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _bokeh() -> str | None:
+    from rlwatch.report.bokeh_templates import bundle
+
+    try:
+        return bundle()
+    except ModuleNotFoundError:
+        return None
+
+
+def _drawn(
+    run: RunData, told: list[Happening], main: list[Panel], more: list[Panel], room: float
+) -> dict[str, Any]:
+    from rlwatch.report.bokeh_templates import templates
+    from rlwatch.report.drawn import heat_json, marks_json, panel_json, scatter_json
+
+    return {
+        "templates": templates(),
+        "marks": marks_json(run, told, room),
+        "panels": [panel_json(panel) for panel in (*main, *more)],
+        "heat": heat_json(run),
+        "scatter": scatter_json(run),
+    }
+
+
+def _done(run: RunData) -> str:
+    """What the last rollback changed."""
+    changes = run.rollbacks[-1].get("remedies")
+    told = [shown(change, 120) for change in changes[:4]] if isinstance(changes, list) else []
+    return "; ".join(told) or "the state of an earlier step, without a change"
+
+
+def _todo(run: RunData) -> str:
+    """The first fix of the worst incident."""
+    worst = worst_of(run.incidents)
+    return worst.fixes[0].text if worst is not None and worst.fixes else ""
+
+
+def entry(run: RunData, panel: Panel, plain: bool) -> dict[str, Any]:
+    """What a page says of a signal in words, and the plain drawing where there is no other."""
+    ends = panel.extremes
+    words = f"{panel.label}: "
+    if ends is None:
+        words += "no finite value"
+    else:
+        least, at, most, then = ends
+        words += f"lowest {number(least)} at step {at:,}, highest {number(most)} at step {then:,}"
+        words += f", last {number(panel.last)}"
+    if panel.bad:
+        step, what = panel.bad[0]
+        words += f"; {what} in {counted(len(panel.bad), 'step')}, first at step {step:,}"
+    return {
+        "panel": panel,
+        "words": words,
+        "rows": table(panel.points),
+        "drawing": sketch(run, panel) if plain else None,
+    }
+
+
+def table(points: Thinned, rows: int = 8) -> list[tuple[str, str, str, str]]:
+    """A signal in a few lines: steps, smallest, median and largest value of what is drawn there."""
+    steps, values, _ = points
+    size = -(-len(values) // rows) or 1
+    found = []
+    for first in range(0, len(values), size):
+        part = sorted(map(float, values[first : first + size]))
+        span = f"{steps[first]:,} to {steps[min(first + size, len(steps)) - 1]:,}"
+        found.append((span, number(part[0]), number(part[len(part) // 2]), number(part[-1])))
+    return found
+
+
+def incidents(run: RunData, most: int = INCIDENTS) -> list[dict[str, Any]]:
+    """Each incident with its alerts' evidence, its fixes and the playbook's pages, worst first."""
+    from rlwatch.report.playbook_pages import pages
+
+    ranked = sorted(run.incidents, key=lambda one: (one.severity != "critical", one.onset))[:most]
+    shown_pages: set[str] = set()
+    found = []
+    for one in sorted(ranked, key=lambda one: one.onset):
+        events = [one.first, *(event for event in one.events if event is not one.first)]
+        told = pages(event.alert.detector for event in events)
+        new = {name: text for name, text in told.items() if name not in shown_pages}
+        shown_pages |= new.keys()
+        found.append({"incident": one, "pages": new, "events": events})
+    return found
+
+
+def as_json(data: Any) -> Markup:
+    """Data for a script element: strict JSON in which no tag can end."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    for mark in "<>&\u2028\u2029":
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    return Markup(text)
+
+
+__all__ = ["Verdict", "as_json", "environment", "finish", "render"]

@@ -1,0 +1,71 @@
+"""A run in one word and one sentence."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from rlwatch.report.data import RunData, worst_of
+from rlwatch.report.text import counted
+
+SILENT = 900.0
+"""Seconds without a new record after which a run that has not said its end is taken for dead."""
+
+Tone = Literal["good", "warning", "bad", "plain"]
+
+
+class Verdict(NamedTuple):
+    """`state` tells whether the run still goes on: "running", "ended", "silent" or "" where nothing tells."""
+
+    word: str
+    tone: Tone
+    sentence: str
+    state: str
+
+
+def verdict_of(run: RunData) -> Verdict:
+    """What the record says of a run, by what was done to it last and then by what was said."""
+    word, tone, sentence = _judgement(run)
+    return Verdict(word, tone, sentence, state_of(run))
+
+
+def state_of(run: RunData) -> str:
+    """Whether it goes on."""
+    if not run.live:
+        return ""
+    if run.summary is not None:
+        return "ended"
+    return "running" if run.age is None or run.age < SILENT else "silent"
+
+
+def _judgement(run: RunData) -> tuple[str, Tone, str]:
+    if not len(run.steps):
+        return "Nothing yet", "plain", "No training step was recorded."
+    criticals = [alert for alert in run.alerts if alert.critical]
+    halts = [event for event in run.events if event.get("event") == "halt"]
+    if halts:
+        return "Halted", "bad", f"rlwatch stopped the run at step {halts[-1]['step']:,}. {_broke(run)}"
+    if run.rollbacks:
+        last = run.rollbacks[-1]
+        times = "once" if len(run.rollbacks) == 1 else f"{len(run.rollbacks)} times"
+        back = f"It went back {times}, last from step {last['step']:,} to the state of step {last['to_step']:,}"
+        if any(alert.step > last["step"] for alert in criticals):
+            return "Critical", "bad", f"{_broke(run)} {back}, and a critical alert came again."
+        return "Rolled back", "good", f"{_broke(run)} {back}; no critical alert has come since."
+    if criticals:
+        return "Critical", "bad", _broke(run)
+    if run.alerts:
+        said = counted(len(run.alerts), "warning")
+        return "Warnings", "warning", f"{said}, none of them critical. {_broke(run)}"
+    armed = run.coverage.in_state("armed") if run.coverage is not None else []
+    if not armed:
+        return "Not evaluated", "plain", "No detector has had enough of its signal to judge the run."
+    return "Healthy", "good", f"No alert in {counted(len(run.steps), 'step')}, by {counted(len(armed), 'detector')}."
+
+
+def _broke(run: RunData) -> str:
+    """What broke first in the worst incident."""
+    worst = worst_of(run.incidents)
+    if worst is None:
+        return ""
+    title = worst.title
+    return f"{title[0].upper()}{title[1:]}."

@@ -1,0 +1,34 @@
+"""Writing reports to files."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+from rlwatch.report.data import RunData
+from rlwatch.report.folder import is_run_folder, read_folder
+from rlwatch.sinks.files import replace
+
+NAME = "report.html"
+
+
+def read_run(path: str | PathLike[str], preset: str | None = None, signal_map: dict[str, str] | None = None) -> RunData:
+    """The run in a run folder of ours, or in any log that `rlwatch scan` reads.
+
+    Raises:
+        ReportError: it cannot be read, or holds no step.
+        ConfigError: there is no such preset or signal.
+    """
+    if is_run_folder(Path(path)) and not signal_map:
+        return read_folder(path)
+    from rlwatch.report.replayed import read_log
+
+    return read_log(str(path), preset, signal_map)
+
+
+def write_run_report(run: RunData, out: Path) -> Path:
+    """Put the report of a run at `out`, in one move; raises OSError and ModuleNotFoundError (`rlwatch[report]`)."""
+    from rlwatch.report.page import render
+
+    replace(out, render(run).encode("utf-8", "replace"))
+    return out

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from rlwatch.cli.base import Work, signal_map, wrong
+from rlwatch.cli.base import Maps, Preset, Work, signal_map, wrong
 
 UNREADABLE = 3
 
@@ -24,10 +24,8 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to; by default RUN/report.html.")
     ] = None,
-    maps: Annotated[
-        list[str] | None, typer.Option("--map", metavar="SIGNAL=KEY", help="The log's key of a signal or of `step`.")
-    ] = None,
-    preset: Annotated[str | None, typer.Option(help="Defaults for an algorithm, as of `scan`.")] = None,
+    maps: Maps = None,
+    preset: Preset = None,
 ) -> Work:
     """Write a run's report: one HTML file, readable offline.
 
@@ -53,20 +51,19 @@ def report(
 def _report(path: str, out: Path | None, maps: list[str], preset: str | None) -> int:
     from rlwatch.config import ConfigError
     from rlwatch.report.data import ReportError
-    from rlwatch.report.write import NAME, read_run, write_run_report
+    from rlwatch.report.write import NAME, read_run, require_extra, write_run_report
 
     place = Path(path)
     target = out or (place / NAME if place.is_dir() else Path(f"{place.name}.report.html"))
     try:
+        require_extra()
         run = read_run(path, preset, signal_map(maps))
         print(write_run_report(run, target))
-    except ConfigError as error:
-        return wrong(str(error))
-    except ModuleNotFoundError as error:
+    except (ConfigError, ModuleNotFoundError) as error:
         return wrong(str(error))
     except ReportError as error:
         print(f"rlwatch: {error}", file=sys.stderr)
         return UNREADABLE
     except OSError as error:
-        return wrong(f"cannot write the report {target}: {error.strerror or error!r}")
+        return wrong(f"cannot write the report {target}: {error.strerror or error}")
     return 0

@@ -50,7 +50,7 @@ class RunData:
         samples: records of single samples, each with `step` and `pick`.
         remarks: what a reader should know of the record, a sentence each.
         live: whether the rows came as the training made them, so that the clock tells what a step takes.
-        age: seconds since the record last changed; None where it is no record of ours.
+        life: "running", "ended", "died" (without a word), or "" where nothing tells.
     """
 
     name: str
@@ -69,7 +69,7 @@ class RunData:
     samples: list[dict[str, Any]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     live: bool = True
-    age: float | None = None
+    life: str = ""
 
     @cached_property
     def course(self) -> Course:

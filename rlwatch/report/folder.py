@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Iterator, Mapping
 from os import PathLike
@@ -13,6 +12,7 @@ from typing import Any
 from rlwatch.alert import Alert, Severity
 from rlwatch.detectors.coverage import Coverage, CoverageReport
 from rlwatch.report.data import Columns, ReportError, RunData
+from rlwatch.terminal.folder import life
 
 LONGEST_LINE = 4 << 20
 MAX_SAMPLES = 2000
@@ -52,21 +52,10 @@ def read_folder(path: str | PathLike[str]) -> RunData:
     run.recording = recording if isinstance(recording, dict) else {}
     run.info = info
     run.samples = _samples(place, remarks)
-    run.age = age(place)
+    run.life = life({**info, "summary": run.summary}, place, time.time())
     if run.recording.get("dropped"):
         remarks.append(f"{run.recording['dropped']} records were lost: {run.recording.get('trouble')}")
     return run
-
-
-def age(place: Path) -> float:
-    """Seconds since a file of the record last changed; infinite where there is none."""
-    changed = -math.inf
-    for name in ("steps.jsonl", "alerts.jsonl", "events.jsonl", "run.json"):
-        try:
-            changed = max(changed, (place / name).stat().st_mtime)
-        except OSError:
-            continue
-    return time.time() - changed
 
 
 def document(path: Path) -> dict[str, Any]:
@@ -154,7 +143,7 @@ def lines_of(path: Path, remarks: list[str]) -> Iterator[dict[str, Any]]:
     except FileNotFoundError:
         return
     except OSError as error:
-        remarks.append(f"{path.name} cannot be read to its end ({error.strerror or error!r})")
+        remarks.append(f"{path.name} cannot be read to its end ({error.strerror or error})")
     if bad:
         lines = "1 line is" if bad == 1 else f"{bad} lines are"
         remarks.append(f"{lines} no JSON object in {path.name} and left out")

@@ -7,14 +7,11 @@ from typing import Literal, NamedTuple
 from rlwatch.report.data import RunData, worst_of
 from rlwatch.report.text import counted
 
-SILENT = 900.0
-"""Seconds without a new record after which a run that has not said its end is taken for dead."""
-
 Tone = Literal["good", "warning", "bad", "plain"]
 
 
 class Verdict(NamedTuple):
-    """`state` tells whether the run still goes on: "running", "ended", "silent" or "" where nothing tells."""
+    """`state` tells whether the run still goes on: "running", "ended", "died" or "" where nothing tells."""
 
     word: str
     tone: Tone
@@ -25,16 +22,7 @@ class Verdict(NamedTuple):
 def verdict_of(run: RunData) -> Verdict:
     """What the record says of a run, by what was done to it last and then by what was said."""
     word, tone, sentence = _judgement(run)
-    return Verdict(word, tone, sentence, state_of(run))
-
-
-def state_of(run: RunData) -> str:
-    """Whether it goes on."""
-    if not run.live:
-        return ""
-    if run.summary is not None:
-        return "ended"
-    return "running" if run.age is None or run.age < SILENT else "silent"
+    return Verdict(word, tone, sentence, run.life)
 
 
 def _judgement(run: RunData) -> tuple[str, Tone, str]:
@@ -46,8 +34,8 @@ def _judgement(run: RunData) -> tuple[str, Tone, str]:
         return "Halted", "bad", f"rlwatch stopped the run at step {halts[-1]['step']:,}. {_broke(run)}"
     if run.rollbacks:
         last = run.rollbacks[-1]
-        times = "once" if len(run.rollbacks) == 1 else f"{len(run.rollbacks)} times"
-        back = f"It went back {times}, last from step {last['step']:,} to the state of step {last['to_step']:,}"
+        times = "once," if len(run.rollbacks) == 1 else f"{len(run.rollbacks)} times, last"
+        back = f"It went back {times} from step {last['step']:,} to the state of step {last['to_step']:,}"
         if any(alert.step > last["step"] for alert in criticals):
             return "Critical", "bad", f"{_broke(run)} {back}, and a critical alert came again."
         return "Rolled back", "good", f"{_broke(run)} {back}; no critical alert has come since."

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 
 from rlwatch.report.data import RunData
 from rlwatch.report.folder import is_run_folder, read_folder
 from rlwatch.sinks.files import replace
+from rlwatch.sinks.pages import NEEDED
 
 NAME = "report.html"
 
@@ -24,6 +26,13 @@ def read_run(path: str | PathLike[str], preset: str | None = None, signal_map: d
     from rlwatch.report.replayed import read_log
 
     return read_log(str(path), preset, signal_map)
+
+
+def require_extra() -> None:
+    """Raises ModuleNotFoundError with what to install, where no page can be made. (Bokeh alone may be missing.)"""
+    for name in NEEDED:
+        if find_spec(name) is None:
+            raise ModuleNotFoundError("reports need Jinja2, Bokeh and more: pip install 'rlwatch[report]'", name=name)
 
 
 def write_run_report(run: RunData, out: Path) -> Path:

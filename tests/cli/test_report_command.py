@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -60,3 +61,11 @@ def test_what_cannot_be_done_is_one_sentence(
     assert told.out == ""
     assert says in told.err
     assert told.err.count("\n") == 1
+
+
+def test_a_missing_extra_is_named(log: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What to install is said before any work is done."""
+    known = importlib.util.find_spec
+    monkeypatch.setattr("rlwatch.report.write.find_spec", lambda name: None if name == "jinja2" else known(name))
+    assert main(["report", str(log)]) == 64
+    assert "pip install 'rlwatch[report]'" in capsys.readouterr().err

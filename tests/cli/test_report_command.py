@@ -63,7 +63,9 @@ def test_what_cannot_be_done_is_one_sentence(
     assert told.err.count("\n") == 1
 
 
-def test_a_missing_extra_is_named(log: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_named(
+    log: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What to install is said before any work is done."""
     known = importlib.util.find_spec
     monkeypatch.setattr("rlwatch.report.write.find_spec", lambda name: None if name == "jinja2" else known(name))

@@ -30,6 +30,12 @@ def scan(
     preset: Preset = None,
     rules: Rules = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes at once; as many as cores by default.")] = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="On the Ray cluster that is there: this machine's, or RAY_ADDRESS.")
+    ] = False,
+    ray_address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="On the Ray cluster at this address.")
+    ] = None,
 ) -> Work:
     """Replay recorded runs: which broke, where, how.
 
@@ -47,6 +53,7 @@ def scan(
       rlwatch scan run.jsonl --rule 'kl > 0.35 for 5' --rule 'mean(reward_mean, 12) < -0.2: warning'
       rlwatch scan run.jsonl --need kl --need entropy   a gate that a missing metric cannot pass
       rlwatch scan --from-wandb me/grpo/3kd9x2
+      rlwatch scan /shared/sweeps --ray                 on a Ray cluster whose nodes see the logs
 
     \b
     Exit codes:
@@ -60,7 +67,10 @@ def scan(
     runs = [*(paths or []), *(f"wandb:{run}" for run in wandb or [])]
     if not runs:
         raise typer.BadParameter("Missing argument 'PATH': name a log, a folder, or --from-wandb RUN")
-    return partial(_scan, runs, maps or [], need or [], form.value, preset, rules or [], jobs)
+    cluster = ray_address or ("auto" if ray else None)
+    if cluster and jobs:
+        raise typer.BadParameter("--jobs are processes of this machine: not with --ray")
+    return partial(_scan, runs, maps or [], need or [], form.value, preset, rules or [], jobs, cluster)
 
 
 def _scan(
@@ -71,6 +81,7 @@ def _scan(
     preset: str | None,
     rules: Sequence[str],
     jobs: int | None,
+    ray: str | None,
 ) -> int:
     from rlwatch.config import ConfigError
     from rlwatch.offline.pool import cores
@@ -86,6 +97,7 @@ def _scan(
             needs=needs,
             form=form,
             jobs=cores() if jobs is None else jobs,
+            ray=ray,
         )
     except ConfigError as error:
         return wrong(str(error))

@@ -11,6 +11,7 @@ from typing import Any, Literal, TextIO
 
 from rlwatch.offline.locate import runs_in
 from rlwatch.offline.pool import Pool, processes_for
+from rlwatch.offline.ray_pool import RayPool
 from rlwatch.offline.render import printable, report
 from rlwatch.offline.replay import Replay, replay, watch_for
 from rlwatch.sinks.jsonl import clean
@@ -32,9 +33,11 @@ def scan(
     needs: Sequence[str] = (),
     form: Format = "text",
     jobs: int = 1,
+    ray: str | None = None,
 ) -> int:
     """Replays the runs, prints the report on stdout and returns the exit code.
 
+    With `ray`, the address of a cluster or "auto", its nodes replay them; else `jobs` processes do.
     A folder of many runs, or a database, stands for all of them. In JSON a run's object is printed as soon as the
     runs before it are done. What was wrong with a run's file goes to stderr, a sentence each. Raises
     `rlwatch.config.ConfigError` for a preset or a signal that does not exist or a rule that cannot be read, and
@@ -51,7 +54,12 @@ def scan(
     done: list[Replay] = []
     progress = Progress(len(runs), sys.stderr)
     processes = processes_for(runs, jobs)
-    results = _one_by_one(runs, options, progress) if processes < 2 else _at_once(runs, options, progress, processes)
+    if ray is not None:
+        results = _at_once(RayPool(runs, ray, **options), progress)
+    elif processes < 2:
+        results = _one_by_one(runs, options, progress)
+    else:
+        results = _at_once(Pool(runs, processes, **options), progress)
     try:
         for result in results:
             done.append(result)
@@ -83,9 +91,9 @@ def _one_by_one(runs: Sequence[str], options: Mapping[str, Any], progress: Progr
         yield replay(run, **options, progress=progress.at(index, run))
 
 
-def _at_once(runs: Sequence[str], options: Mapping[str, Any], progress: Progress, jobs: int) -> Iterator[Replay]:
+def _at_once(opened: Pool | RayPool, progress: Progress) -> Iterator[Replay]:
     given = 0
-    with Pool(runs, jobs, **options) as pool:
+    with opened as pool:
         try:
             for result in pool.results(progress.count):
                 given += 1

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from rlwatch.cli.base import Format, Work, signal_map, wrong
+from rlwatch.cli.base import Format, Maps, Work, signal_map, wrong
 
 
 def register(app: typer.Typer) -> None:
@@ -25,9 +25,7 @@ def bisect(
     repeats: Annotated[int, typer.Option(min=1, help="Runs of a commit, an odd number; the median counts.")] = 1,
     limit: Annotated[float | None, typer.Option("--time-limit", min=0.1, help="Seconds for one run.")] = None,
     log: Annotated[str, typer.Option(metavar="PATH", help="Where a run logs: with {out}, or in the worktree.")] = "",
-    maps: Annotated[
-        list[str] | None, typer.Option("--map", metavar="SIGNAL=KEY", help="The log's key of a signal or of `step`.")
-    ] = None,
+    maps: Maps = None,
     skip_nonfinite: Annotated[
         bool, typer.Option("--skip-nonfinite", help="A NaN in the window skips the run; else it is a bad one.")
     ] = False,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from rlwatch.cli.base import Format, Work, signal_map, wrong
+from rlwatch.cli.base import Format, Maps, Work, signal_map, wrong
 
 if TYPE_CHECKING:
     from rlwatch.offline.determinism.compare import Tolerance
@@ -37,9 +37,7 @@ def check_determinism(
     limit: Annotated[float | None, typer.Option("--time-limit", min=0.1, help="Seconds for one replica.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Replicas at once: on one GPU they disturb each other.")] = 1,
     log: Annotated[str, typer.Option(metavar="PATH", help="Where a replica logs, with {out} or {replica} in it.")] = "",
-    maps: Annotated[
-        list[str] | None, typer.Option("--map", metavar="SIGNAL=KEY", help="The log's key of a signal or of `step`.")
-    ] = None,
+    maps: Maps = None,
     gate: Annotated[
         bool, typer.Option("--gate", help="A pass must be worth something: few digits or a constant metric fail, too.")
     ] = False,

@@ -140,11 +140,11 @@ class Running:
             self._process.wait()
 
 
-def run(tasks: Sequence[Task], workers: int, ended: Callable[[int, Ended], None], tick: Callable[..., None]) -> None:
+def run(tasks: Sequence[Task], workers: int, ended: Callable[[int, Ended], bool], tick: Callable[..., None]) -> None:
     """Runs commands, `workers` of them at once; `ended` gets the number of each with how it ended.
 
-    `tick` is called with what runs, by number, about twenty times a second. When anything is raised, Ctrl-C included,
-    all that runs is ended first.
+    Where it is false, no more are started. `tick` is called with what runs, by number, about twenty times a second.
+    When anything is raised, Ctrl-C included, all that runs is ended first.
     """
     waiting = list(enumerate(tasks))
     running: dict[int, Running] = {}
@@ -157,12 +157,25 @@ def run(tasks: Sequence[Task], workers: int, ended: Callable[[int, Ended], None]
                 done = one.poll()
                 if done is not None:
                     del running[number]
-                    ended(number, done)
+                    if not ended(number, done):
+                        waiting.clear()
             tick(running)
             time.sleep(_POLL_S)
     finally:
         for one in running.values():
             one.end()
+
+
+def run_one(task: Task, tick: Callable[..., None] = lambda _: None) -> Ended:
+    """Runs one command; how it ended."""
+    how: list[Ended] = []
+
+    def ended(number: int, one: Ended) -> bool:
+        how.append(one)
+        return True
+
+    run([task], 1, ended, tick)
+    return how[0]
 
 
 def members(folder: Path) -> list[int]:

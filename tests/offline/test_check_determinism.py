@@ -285,10 +285,12 @@ def test_interrupted_and_gone_on_with(
 def test_changed_code_is_not_mixed_with_the_old(
     script: Callable[..., str], capsys: pytest.CaptureFixture[str], elsewhere: Path
 ) -> None:
-    """After a failure the finished replica is kept; once the code is another, all run again."""
+    """After a failure nothing more is run, and what has finished is kept; once the code is another, all run again."""
     args = ("--cmd", script("replica == 1 and not os.path.exists('go') and sys.exit(1)"), "--compare", "kl")
-    assert check(capsys, *args)[0] == 3
-    assert [one["done_before"] for one in check(capsys, *args)[1]["replicas"]] == [True, False, True]
+    for again in (False, True):
+        code, said = check(capsys, *args)
+        assert (code, [one["done_before"] for one in said["replicas"]]) == (3, [again, False])
+        assert said["not_evaluated"][-1] == "not run after that failure: replica 2"
     (elsewhere / "train.py").write_text((elsewhere / "train.py").read_text() + "\n# another\n")
     (elsewhere / "go").touch()
     code, said = check(capsys, *args)

@@ -65,11 +65,10 @@ def _attempt(plan: Plan, place: Path, tree: Path, commit: str, number: int) -> A
     command = plan.command.replace("{out}", shlex.quote(str(out))).replace("{seed}", str(number))
     env = {"RLWATCH_OUT": str(out), "RLWATCH_SEED": str(number), "RLWATCH_COMMIT": commit}
     env |= {"RLWATCH_RUNS_DIR": str(out / "rlwatch_runs"), "PYTHONPATH": _path(tree)}
-    how: list[Ended] = []
     task = Task(command, folder, cwd, env, plan.limit_s)
-    processes.run([task], 1, lambda _, ended: how.append(ended), lambda _: None)
-    value, trouble = _value(plan, how[0], folder, cwd)
-    return Attempt(value, trouble, how[0].seconds, how[0].why == "limit")
+    how = processes.run_one(task)
+    value, trouble = _value(plan, how, folder, cwd)
+    return Attempt(value, trouble, how.seconds, how.why == "limit")
 
 
 def _path(tree: Path) -> str:

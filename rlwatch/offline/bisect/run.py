@@ -143,10 +143,9 @@ class Search:
         """Runs commands one after the other in the worktree, up to the first that fails."""
         unset = ["env", *(part for name in OF_A_HOOK for part in ("-u", name))]
         line = " && ".join(shlex.join([*unset, *command]) for command in commands)
-        how: list[Ended] = []
-        processes.run([Task(line, self.place, tree)], 1, lambda _, ended: how.append(ended), self._tick)
+        how = processes.run_one(Task(line, self.place, tree), self._tick)
         self._tick({})
-        return how[0]
+        return how
 
     def _bisect(self, tree: Path, good: str, bad: str, found: Bisected) -> None:
         base = ["git", "-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false", "bisect"]

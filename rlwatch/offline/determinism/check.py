@@ -70,6 +70,9 @@ def judge(plan: Plan, replicas: list[Replica]) -> Check:
     """Compares the replicas that count."""
     check = Check(plan, replicas)
     check.not_evaluated = [f"replica {one.number}: {one.trouble}" for one in replicas if one.trouble]
+    if len(replicas) < plan.count:
+        idle = sorted(set(range(plan.count)) - {one.number for one in replicas})
+        check.not_evaluated.append(f"not run after that failure: replica {', '.join(map(str, idle))}")
     whole = {one.number: one.logged for one in replicas if one.logged is not None and not one.trouble}
     for number, log in whole.items():
         check.remarks += [f"replica {number}, {log.place}: {remark}" for remark in log.remarks]

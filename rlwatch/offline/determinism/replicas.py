@@ -86,19 +86,20 @@ class Replica:
 
 
 def run_all(plan: Plan, place: Path, ticker: Ticker) -> list[Replica]:
-    """Runs the replicas that are not done, and reads the logs of all."""
+    """Runs the replicas that are not done, and reads the logs of all. After one that fails no other is started."""
     done = {number: how for number in range(plan.count) if (how := _done_before(place, number))}
     if done:
         ticker.say(f"rlwatch: {_numbers(done)} done before: not run again (--fresh runs all)")
     due = [number for number in range(plan.count) if number not in done]
     replicas = {number: Replica(number, folder_of(place, number), how, True) for number, how in done.items()}
 
-    def ended(index: int, how: Ended) -> None:
+    def ended(index: int, how: Ended) -> bool:
         number = due[index]
         write_json(folder_of(place, number) / "replica.json", asdict(how))
         replicas[number] = Replica(number, folder_of(place, number), how)
         said = "" if how.ok else f": {how.sentence(folder_of(place, number))}"
         ticker.say(f"rlwatch: replica {number} took {how.seconds:.1f} s{said}")
+        return how.ok
 
     def tick(running: Mapping[int, Running]) -> None:
         if ticker.due and running:

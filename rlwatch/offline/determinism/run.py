@@ -70,7 +70,7 @@ def _checked(
         ticker.show("reading the code for what makes it differ")
         check.findings = findings(check.first, plan.cwd)
         ticker.clear()
-    whole = all(one.ended.ok for one in check.replicas)
+    whole = all(one.ended.ok for one in check.replicas) and len(check.replicas) == plan.count
     write_json(place / "check.json", {"command": plan.command, "code": code, "finished": whole})
     if picture is not None:
         try:

@@ -105,7 +105,7 @@ def _reward_health(
             options["components"] or [],
             columns.weights(options["weights"] or []),
             _known(options["checks"] or []),
-            limits.parsed(options["limits"] or []),
+            limits.parsed(options["limits"] or [], limits.Limits),
             pictures,
             listed,
         )

@@ -26,7 +26,8 @@ def judge(tmp_path: Path) -> Callable[..., Made]:
 
     def judged(rows: list[Row], reference: Any = None, set_limits: tuple[str, ...] = (), **asked: Any) -> Made:
         other = written(tmp_path / "reference.jsonl", reference) if reference else None
-        request = Request(written(tmp_path / "run.jsonl", rows), other, limits=limits.parsed(set_limits), **asked)
+        set_to = limits.parsed(set_limits, limits.Limits)
+        request = Request(written(tmp_path / "run.jsonl", rows), other, limits=set_to, **asked)
         return {check.name: check for check in examine(request)[1]}
 
     return judged

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from rollouts_made import Row, rollouts, written
 
 from rlwatch.offline.reward_health import columns, gold, limits
+from rlwatch.offline.reward_health.build import read
 from rlwatch.offline.reward_health.columns import ColumnError
 from rlwatch.offline.reward_health.health import Request, examine
-from rlwatch.offline.reward_health.rollouts import Rollouts, read
+from rlwatch.offline.reward_health.rollouts import Rollouts
 from rlwatch.offline.source import IngestError
 
 pytest.importorskip("scipy")
@@ -128,7 +129,7 @@ def test_a_wrong_map_is_one_sentence(pair: str) -> None:
 def test_a_wrong_limit_is_one_sentence(pair: str) -> None:
     """Not NAME=VALUE, no limit, no number, out of range."""
     with pytest.raises(ColumnError, match="--limit"):
-        limits.parsed([pair])
+        limits.parsed([pair], limits.Limits)
 
 
 @pytest.fixture(scope="module")

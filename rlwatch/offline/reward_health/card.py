@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -48,29 +48,39 @@ def lines(case: Case, checks: list[Check], pictures: list[str], listed: int, gat
     for remark in case.run.remarks:
         yield f"note: {remark}"
     yield ""
-    width = max(len(check.name) for check in checks)
-    for check in checks:
-        start = f"  {check.verdict:<13}  {check.name:<{width}}  "
-        yield from textwrap.wrap(check.says, _WIDTH, initial_indent=start, subsequent_indent=" " * len(start))
+    yield from check_lines(checks)
     yield from _samples(checks, listed)
     if pictures:
         yield f"\npictures: {', '.join(pictures)}"
     yield ""
-    counts = {verdict: sum(check.verdict == verdict for check in checks) for verdict in WORST_FIRST}
-    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    yield f"verdict: {verdict_of(checks)} ({told})"
+    yield f"verdict: {verdict_of(checks)} ({tally(checks)})"
     if gate:
-        yield from _gate(case, checks)
+        yield from gate_lines(checks, case.limits.model_dump())
 
 
-def _gate(case: Case, checks: list[Check]) -> Iterator[str]:
+def check_lines(checks: list[Check]) -> Iterator[str]:
+    """Verdict, name and sentence of each check."""
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        start = f"  {check.verdict:<13}  {check.name:<{width}}  "
+        yield from textwrap.wrap(check.says, _WIDTH, initial_indent=start, subsequent_indent=" " * len(start))
+
+
+def tally(checks: list[Check]) -> str:
+    """How many checks have which verdict."""
+    counts = {verdict: sum(check.verdict == verdict for check in checks) for verdict in WORST_FIRST}
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+
+
+def gate_lines(checks: list[Check], limits: Mapping[str, float]) -> Iterator[str]:
+    """What the gate says, why, and its limits."""
     verdict = verdict_of(checks)
     names = [check.name for check in checks if check.verdict == verdict]
     yield f"gate: {'passes' if verdict == 'pass' else f'does not pass: {verdict}: ' + ', '.join(names)}" + (
         f"; exit code {GATE[verdict]}"
     )
-    limits = ", ".join(f"{name} {value:g}" for name, value in case.limits.model_dump().items())
-    yield from textwrap.wrap(f"limits: {limits}", _WIDTH, subsequent_indent="  ")
+    told = ", ".join(f"{name} {value:g}" for name, value in limits.items())
+    yield from textwrap.wrap(f"limits: {told}", _WIDTH, subsequent_indent="  ")
 
 
 def _head(run: Rollouts) -> Iterator[str]:

@@ -11,11 +11,12 @@ from typing import Literal
 
 from rlwatch.offline.render import printable
 from rlwatch.offline.reward_health import card, gold
+from rlwatch.offline.reward_health.build import read
 from rlwatch.offline.reward_health.case import Case
 from rlwatch.offline.reward_health.check import Check
 from rlwatch.offline.reward_health.evaluate import evaluate
 from rlwatch.offline.reward_health.limits import DEFAULTS, Limits
-from rlwatch.offline.reward_health.rollouts import Rollouts, read
+from rlwatch.offline.reward_health.rollouts import Rollouts
 from rlwatch.offline.source import IngestError
 
 DONE, UNREADABLE = 0, 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -47,20 +48,23 @@ class Limits(BaseModel):
 DEFAULTS = Limits.model_validate({})
 
 
-def parsed(pairs: Iterable[str]) -> Limits:
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def parsed(pairs: Iterable[str], model: type[Model]) -> Model:
     """The limits, of `--limit NAME=VALUE`; raises `ColumnError`."""
     named: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
             raise ColumnError(f"--limit {pair!r} is not NAME=VALUE, as in --limit length=0.5")
-        if name not in Limits.model_fields:
-            near = difflib.get_close_matches(name, Limits.model_fields, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(Limits.model_fields)}"
+        if name not in model.model_fields:
+            near = difflib.get_close_matches(name, model.model_fields, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(model.model_fields)}"
             raise ColumnError(f"--limit {pair!r}: there is no limit {name!r}; {hint}")
         named[name] = value
     try:
-        return Limits.model_validate(named)
+        return model.model_validate(named)
     except ValidationError as error:
         first = error.errors()[0]
         raise ColumnError(f"--limit {first['loc'][0]}={first['input']}: {first['msg'].lower()}") from None

@@ -1,0 +1,1 @@
+"""Reward drift: two reward models, or two versions of one, on the same prompts."""

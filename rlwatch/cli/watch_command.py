@@ -48,7 +48,7 @@ def watch(
       2    criticals
       3    the folder holds no run or cannot be read, or the run's process died without closing it (wins over 0 to 2)
       64   the command line is wrong
-      130  interrupted
+      130  interrupted (143 by SIGTERM)
     """
     return partial(_watch, run, once, every, idle, form)
 

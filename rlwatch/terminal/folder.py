@@ -84,6 +84,8 @@ def life(info: Mapping[str, Any], folder: Path, now: float) -> Life:
 
 
 def _lives(process: int) -> bool:
+    if os.name != "posix":
+        return True  # elsewhere signal 0 is no question
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

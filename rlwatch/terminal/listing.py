@@ -90,7 +90,8 @@ def _run(folder: Path, info: Mapping[str, Any], state: str) -> Run:
     summary = _mapping(info.get("summary"))
     last = changed(folder)
     started = _number(info.get("started"))
-    counts = _counts(summary.get("alerts")) if summary else _counted(folder)
+    whole = summary and not info.get("previous")  # the summary of a resumed run is that of its last process
+    counts = _counts(summary.get("alerts")) if whole else _counted(folder)
     row: Mapping[str, Any] = summary or _last_row(folder)
     step, rows = row.get("step"), row.get("rows", int(_number(row.get("row", -1))) + 1)
     return Run(

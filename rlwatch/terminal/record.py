@@ -157,7 +157,7 @@ class RunRecord:
         try:
             stat = (self.folder / "run.json").stat()
         except FileNotFoundError:
-            if not self._stamp and not (self.folder / "steps.jsonl").exists():
+            if not (self.folder / "steps.jsonl").exists():
                 raise FolderError(f"{self.folder}: the run's record has gone") from None
             return
         stamp = stat.st_mtime_ns, stat.st_ino, stat.st_size

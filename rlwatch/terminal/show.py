@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from rich.console import Console
 from rich.live import Live
@@ -86,13 +87,20 @@ def _follow(record: RunRecord, every: float, idle: float | None, tell: Callable[
 
 def _live(console: Console, record: RunRecord, every: float, idle: float | None) -> None:
     """On the alternate screen; what was seen last stays on the terminal."""
+    before = signal.signal(signal.SIGTERM, _end)
     try:
         with Live(console=console, screen=True, auto_refresh=False) as live:
             _follow(
                 record, every, idle, lambda _: live.update(picture(record, _space(console, limited=True)), refresh=True)
             )
     finally:
+        signal.signal(signal.SIGTERM, before)
         console.print(picture(record, _space(console, limited=False)))
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    """Leaves by way of what gives the terminal back."""
+    raise SystemExit(128 + number)
 
 
 def _plain(console: Console, record: RunRecord, once: bool, every: float, idle: float | None) -> None:

@@ -40,6 +40,15 @@ def test_every_run_is_listed_with_its_verdict(record: Record, capsys: pytest.Cap
     assert listed(capsys, top / "clean")[0] == 0
 
 
+def test_a_resumed_run_keeps_its_past(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that had a critical before it was resumed, and none after, is not clean."""
+    folder = record("twice", nan_at=30)
+    record("twice")
+    assert json.loads((folder / "run.json").read_text())["summary"]["alerts"] == {}
+    code, found = listed(capsys, folder.parent)
+    assert (code, found[0]["verdict"], found[0]["criticals"]) == (2, "critical", 1)
+
+
 def test_the_orders(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
     """The newest first by default; the worst first, and the longest, when asked."""
     for name, rows, nan_at in (("b", 10, None), ("a", 30, 20), ("c", 20, None)):

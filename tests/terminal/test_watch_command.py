@@ -7,6 +7,7 @@ import fcntl
 import io
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -125,17 +126,18 @@ def test_a_run_is_followed_to_its_end(tmp_path: Path) -> None:
     assert "verdict  CRITICAL (1 critical)" in rest
 
 
-def test_a_terminal_is_drawn_on_and_given_back(record: Record) -> None:
-    """The alternate screen while the run lives; Ctrl-C leaves it, shows the cursor, and exits with 130."""
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_terminal_is_drawn_on_and_given_back(record: Record, how: signal.Signals, code: int) -> None:
+    """The alternate screen while the run lives; Ctrl-C and `kill` leave it and show the cursor; 130 and 143."""
     folder = record(nan_at=30, close=False)
     with on_terminal(folder, "--every", "0.1") as (process, terminal):
         first = read(terminal, until=b"loss_nonfinite: ")
         assert "\x1b[?1049h" in first
         assert "\x1b[?25l" in first
         assert "running" in first
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         rest = read(terminal)
-        assert process.wait(30) == 130
+        assert process.wait(30) == code
     assert "\x1b[?1049l" in rest
     assert "\x1b[?25h" in rest
     assert "Traceback" not in first + rest
@@ -193,6 +195,20 @@ def test_a_process_that_died_is_told(tmp_path: Path) -> None:
     assert "has died without closing the run" in done.stderr
     assert "dead  died" in done.stdout
     assert "step 19" in done.stdout
+
+
+def test_a_folder_that_goes_away_ends_it(record: Record) -> None:
+    """Deleted while it is watched: 3 and one sentence."""
+    folder = record(close=False)
+    with subprocess.Popen(
+        command("watch", folder, "--every", "0.1"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith("rlwatch run")
+        shutil.rmtree(folder)
+        assert process.wait(30) == 3
+        assert process.stderr.read() == f"rlwatch: {folder}: the run's record has gone\n"
 
 
 def test_silence_may_end_it(record: Record) -> None:

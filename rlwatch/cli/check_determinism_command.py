@@ -92,7 +92,7 @@ def _check(
     reporting: dict[str, Any],
 ) -> int:
     from rlwatch.config import ConfigError
-    from rlwatch.offline.determinism.replicas import Plan
+    from rlwatch.offline.determinism.plan import Plan
     from rlwatch.offline.determinism.run import run
     from rlwatch.offline.series import canonical
 

@@ -1,8 +1,4 @@
-"""Running a user's commands: several at once, limited in time, and ended with all that they started.
-
-Every process of a command inherits `RLWATCH_JOB`, by which it is found again, also when it has a session of its own
-(the workers of torchrun have) or its parent is gone. Without /proc only the command's process group is known.
-"""
+"""Running a user's commands: several at once, limited in time, and ended with all that they started."""
 
 from __future__ import annotations
 
@@ -18,16 +14,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
-JOB = "RLWATCH_JOB"
-
-GRACE_S = 10.0
-"""Seconds between SIGTERM and SIGKILL."""
+from rlwatch.offline import jobs
 
 LEFT_S = 3.0
 """Seconds that processes which outlive their command have to end by themselves."""
 
 _POLL_S = 0.05
-_TELLS = Path("/proc/self/environ").exists()
 
 
 @dataclass(frozen=True)
@@ -92,7 +84,7 @@ class Running:
     def __init__(self, task: Task) -> None:
         self.task = task
         task.folder.mkdir(parents=True, exist_ok=True)
-        env = {**os.environ, **task.env, JOB: str(task.folder)}
+        env = {**os.environ, **task.env, jobs.JOB: str(task.folder)}
         self.started = time.time()
         self._begun = time.monotonic()
         with (task.folder / "stdout.log").open("wb") as out, (task.folder / "stderr.log").open("wb") as err:
@@ -125,18 +117,18 @@ class Running:
 
     def _wait_for_the_rest(self) -> None:
         until = time.monotonic() + LEFT_S
-        while time.monotonic() < until and members(self.task.folder):
+        while time.monotonic() < until and jobs.members(self.task.folder):
             time.sleep(_POLL_S)
-        end_all(self.task.folder)
+        jobs.end_all(self.task.folder)
 
     def end(self) -> None:
         """Ends it with all that it started: SIGTERM, and SIGKILL for what is left."""
         try:
-            if not _TELLS:
-                _tell_group(self._process.pid, signal.SIGTERM)
-            end_all(self.task.folder, lambda: self._process.poll() is None)
+            if not jobs.KNOWN:
+                jobs.tell_group(self._process.pid, signal.SIGTERM)
+            jobs.end_all(self.task.folder, lambda: self._process.poll() is None)
         finally:
-            _tell_group(self._process.pid, signal.SIGKILL)
+            jobs.tell_group(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
 
@@ -176,46 +168,6 @@ def run_one(task: Task, tick: Callable[..., None] = lambda _: None) -> Ended:
 
     run([task], 1, ended, tick)
     return how[0]
-
-
-def members(folder: Path) -> list[int]:
-    """The processes of the command whose folder this is, or lies below it."""
-    found = []
-    mark = f"{JOB}={folder}".encode()
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            variables = (entry / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue  # it has ended, or is somebody else's
-        if any(one == mark or one.startswith(mark + b"/") for one in variables) and int(entry.name) != os.getpid():
-            found.append(int(entry.name))
-    return found
-
-
-def end_all(folder: Path, also: Callable[[], bool] = lambda: False) -> int:
-    """Ends the processes of a folder's commands, and waits until they are gone and `also` is false; their number."""
-    count = len(members(folder))
-    for number, patience in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, GRACE_S)):
-        until = time.monotonic() + patience
-        told: set[int] = set()
-        try:
-            while time.monotonic() < until:
-                left = members(folder)
-                if not left and not also():
-                    return count
-                for pid in set(left) - told:
-                    with contextlib.suppress(ProcessLookupError, PermissionError):
-                        os.kill(pid, number)
-                told |= set(left)
-                time.sleep(_POLL_S)
-        except KeyboardInterrupt:  # a second Ctrl-C: no more patience
-            continue
-    return count
-
-
-def _tell_group(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)
 
 
 @contextlib.contextmanager

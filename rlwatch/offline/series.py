@@ -18,6 +18,9 @@ Key = tuple[int, int]
 Series = dict[Key, float]
 """A metric by step; NaN and the infinities included."""
 
+PRINTED = ("stdout.log", "stderr.log")
+"""What a command printed, in the folder of its run."""
+
 MOST = 1000
 """Metrics kept of a log."""
 
@@ -114,8 +117,7 @@ def _had(log: Logged, wanted: Collection[str]) -> int:
 def _candidates(out: Path, printed: Path) -> Iterator[str]:
     if out.is_dir():
         yield from (run for run in runs_in(out) if run != str(out) or any(out.iterdir()))
-    yield str(printed / "stdout.log")
-    yield str(printed / "stderr.log")
+    yield from (str(printed / name) for name in PRINTED)
 
 
 def _short(path: str, out: Path, printed: Path) -> str:

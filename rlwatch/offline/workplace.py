@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, TextIO
 
-from rlwatch.offline.processes import end_all
+from rlwatch.offline.jobs import end_all
 
 _EVERY_S = {True: 0.2, False: 30.0}  # on a terminal, in a log file
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from rlwatch.cli import main
 from rlwatch.offline.bisect.plan import Attempt, Plan, decide
-from rlwatch.offline.processes import members
+from rlwatch.offline.jobs import members
 
 PYTHON = shlex.quote(sys.executable)
 
@@ -253,8 +253,11 @@ def test_values_are_kept_and_judged_anew(repo: Repo, capsys: pytest.CaptureFixtu
     count = len(repo.ran)
     search(capsys, commits[0], commits[4])
     assert len(repo.ran) == count
-    other = (*COMMON[:-1], "> 0.83")
-    assert search(capsys, commits[0], commits[4], common=other)[1]["first_bad"]["commit"] == commits[4]
+    other = (*COMMON[:-1], "> 0.8325")
+    code, said = search(capsys, commits[0], commits[4], common=other)
+    assert (code, said["first_bad"]["commit"], said["remarks"]) == (0, commits[4], [])
+    code, said = search(capsys, commits[0], commits[4], common=(*COMMON[:-1], "> 0.865"))
+    assert f"near the threshold, where noise decides: {commits[2][:10]}" in said["remarks"][0]
     assert len(repo.ran) == len(set(repo.ran))
     search(capsys, commits[0], commits[4], "--fresh")
     assert repo.ran.count(commits[0]) == 2

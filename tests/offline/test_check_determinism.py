@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from rlwatch.cli import main
-from rlwatch.offline import processes
+from rlwatch.offline import jobs, processes
 from rlwatch.offline.determinism.compare import Tolerance, compare
 from rlwatch.offline.determinism.growth import growth
-from rlwatch.offline.processes import members
+from rlwatch.offline.jobs import members
 
 PYTHON = shlex.quote(sys.executable)
 
@@ -196,6 +196,24 @@ def test_metrics_are_found_in_what_the_command_prints(
         assert (done, said["replicas"][1]["log"]) == (0, f"{stream}.log")
 
 
+def test_metrics_of_unlike_logs_fail_the_gate(script: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
+    """One replica's metrics stand in its log, another's only in what it prints: told, and with --gate no pass."""
+    change = "replica == 1 and (print(json.dumps(row)), row.clear())"
+    args = ("--cmd", script(change), "--compare", "kl", "--replicas", "2")
+    code, said = check(capsys, *args)
+    assert code == 0
+    assert said["weak"] == ["the metrics were found in unlike logs: log.jsonl of replica 0, stdout.log of replica 1"]
+    assert check(capsys, *args, "--gate", "--reuse")[0] == 3
+
+
+def test_a_log_that_was_written_elsewhere(script: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Where only other metrics were printed, it is said how a log is found."""
+    command = script(code="print('step=1 loss=0.5')\nprint('step=2 loss=0.4')", args="")
+    code, said = check(capsys, "--cmd", command, "--compare", "kl", "--replicas", "2")
+    assert code == 3
+    assert "a log of its own is looked for in {out}, or named with --log" in said["not_evaluated"][0]
+
+
 def test_a_named_log_must_be_the_replicas_own(
     script: Callable[..., str], capsys: pytest.CaptureFixture[str], elsewhere: Path
 ) -> None:
@@ -233,7 +251,7 @@ def test_out_of_time_nothing_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A replica over its limit is ended with a child that has a session of its own and one that ignores SIGTERM."""
-    monkeypatch.setattr(processes, "GRACE_S", 1.0)
+    monkeypatch.setattr(jobs, "GRACE_S", 1.0)
     stubborn = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     command = script(code=ORPHAN.replace("time.sleep", f"import signal; {stubborn}; time.sleep"), args="")
     code, said = check(

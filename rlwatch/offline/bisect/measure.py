@@ -68,6 +68,7 @@ def _attempt(plan: Plan, place: Path, tree: Path, commit: str, number: int) -> A
     task = Task(command, folder, cwd, env, plan.limit_s)
     how = processes.run_one(task)
     value, trouble = _value(plan, how, folder, cwd)
+    shutil.rmtree(out, ignore_errors=True)  # checkpoints of every commit would fill the disk
     return Attempt(value, trouble, how.seconds, how.why == "limit")
 
 

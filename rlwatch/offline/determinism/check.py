@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rlwatch.offline.audit.finding import Finding
 from rlwatch.offline.determinism.compare import Compared, Divergence, Tolerance, compare
 from rlwatch.offline.determinism.growth import Growth, growth
-from rlwatch.offline.determinism.replicas import Plan, Replica
+from rlwatch.offline.determinism.plan import Plan
+from rlwatch.offline.determinism.replicas import Replica
+from rlwatch.offline.series import PRINTED, Logged
 from rlwatch.signals import SIGNALS, suggest
 
 Verdict = Literal["same", "diverges", "not evaluated"]
@@ -20,6 +22,7 @@ EXIT: dict[Verdict, int] = {"same": 0, "diverges": 1, "not evaluated": 3}
 FEW_DIGITS = 6
 """Decimal digits below which a metric was rounded for print: a float32 has 7 to 9."""
 
+_NUMBERS = re.compile(r"[0-9a-f]*\d[0-9a-f]*")
 _CLOCK = re.compile(
     r"time|second|_s$|runtime|duration|clock|throughput|per_sec|/s$|tps|tokens_per|fps|mfu|memory|mem_|_gb$|pid|date",
     re.IGNORECASE,
@@ -91,7 +94,7 @@ def judge(plan: Plan, replicas: list[Replica]) -> Check:
             _take(check, compare(metric, having, plan.tolerance(metric), plan.steps))
     if check.compared and all(one.constant for one in check.compared) and check.first is None:
         check.not_evaluated.append("every metric is one and the same value throughout: nothing could have differed")
-    check.weak += _coarse(check)
+    check.weak += _coarse(check) + _other_files(whole)
     check.earlier = _earlier(check, metrics)
     return check
 
@@ -114,6 +117,12 @@ def _take(check: Check, one: Compared) -> None:
         check.weak.append(f"{name} is the same value at all {one.steps} steps, which proves little")
     elif one.steps == 1:
         check.weak.append(f"{name} has a single value")
+
+
+def _other_files(whole: Mapping[int, Logged]) -> list[str]:
+    """Whether the replicas' metrics come from unlike files, of which one may round where another does not."""
+    places = {_NUMBERS.sub("#", log.place): f"{log.place} of replica {number}" for number, log in whole.items()}
+    return [f"the metrics were found in unlike logs: {', '.join(places.values())}"] if len(places) > 1 else []
 
 
 def _coarse(check: Check) -> list[str]:
@@ -139,6 +148,8 @@ def _missing(metric: str, numbers: Sequence[int], replicas: Sequence[Replica]) -
     others = [name for name in logs[0].values if not _CLOCK.search(name)]
     near = [name for name in suggest(metric) if name in others and name != metric]
     there = f"did you mean {near[0]}?" if near else f"it has {', '.join(others[:8]) or 'nothing else'}"
+    if logs[0].place in PRINTED:
+        there += "; a log of its own is looked for in {out}, or named with --log"
     which = "replica" if len(numbers) == 1 else "replicas"
     return (
         f"{metric} never appears in the log of {which} {', '.join(map(str, numbers))} ({logs[0].place}): "

@@ -11,7 +11,8 @@ from rlwatch.offline.determinism import report
 from rlwatch.offline.determinism.advice import findings
 from rlwatch.offline.determinism.check import EXIT, judge
 from rlwatch.offline.determinism.picture import PictureError, draw
-from rlwatch.offline.determinism.replicas import Plan, empty, fingerprint, folder_of, run_all
+from rlwatch.offline.determinism.plan import Plan, fingerprint
+from rlwatch.offline.determinism.replicas import empty, folder_of, run_all
 from rlwatch.offline.processes import interruptible
 from rlwatch.offline.render import printable
 from rlwatch.offline.workplace import BusyError, Ticker, read_json, workplace, write_json

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rlwatch import preflight
     from rlwatch.adapters.trl import RLWatchCallback, attach, train
     from rlwatch.alert import EXIT_HALTED, Action, Alert, Severity, Verdict
     from rlwatch.config import ConfigError
@@ -34,6 +35,7 @@ _HOMES = {
     "Verdict": "alert",
     "Watch": "watch",
     "attach": "adapters.trl",
+    "preflight": "preflight",
     "train": "adapters.trl",
 }
 
@@ -49,6 +51,7 @@ __all__ = [  # noqa: RUF022 - plain alphabetical order
     "Verdict",
     "Watch",
     "attach",
+    "preflight",
     "train",
 ]
 
@@ -58,7 +61,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'rlwatch' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"rlwatch.{_HOMES[name]}"), name)
+    home = import_module(f"rlwatch.{_HOMES[name]}")
+    return home if _HOMES[name] == name else getattr(home, name)
 
 
 def __dir__() -> list[str]:

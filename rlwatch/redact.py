@@ -24,7 +24,7 @@ _TELLING = _words(
     "password passwords passwd passphrase pwd secret secrets credential credentials apikey authorization cookie bearer "
     "accesskey privatekey secretkey authkey webhook"
 )
-_KEYS = _words("api access private secret auth signing encryption routing integration account service")
+_KEYS = _words("api access private secret auth signing encryption routing integration account service wandb openai")
 # What a tokenizer calls a token, not what a server does.
 _TEXT_TOKENS = _words(
     "eos bos pad unk sep cls mask stop start end special image audio video per max min new next last first "

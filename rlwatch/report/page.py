@@ -20,7 +20,7 @@ from rlwatch.report.loop import NARROW, WIDE, drawing
 from rlwatch.report.marks import Happening, happenings, link_states, names_of
 from rlwatch.report.panels import Panel, panels_of
 from rlwatch.report.sketch import sketch
-from rlwatch.report.text import counted, number, shown, value_text
+from rlwatch.report.text import counted, duration, number, shown, value_text
 from rlwatch.report.verdict import Verdict, verdict_of
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )  # fmt: skip
     made.filters |= {"embedded": as_json, "shown": shown, "number": number, "value_text": value_text}
+    made.filters["duration"] = duration
     made.globals |= {"counted": counted, "names_of": names_of, "NAMES": NAMES}
     return made
 

@@ -1,0 +1,1 @@
+"""The reports of all runs in a folder, live."""

@@ -89,6 +89,20 @@ def test_a_length_reward_that_hard_prompts_hide_is_found(judge: Callable[..., Ma
     assert made.verdict == "fail"
 
 
+def test_a_length_reward_that_is_found_late_fails(judge: Callable[..., Made]) -> None:
+    """Diluted in the whole run, plain in its last third."""
+
+    def late(row: Row, rng: np.random.Generator) -> None:
+        del row["gold"]
+        if row["step"] > 14:
+            row["reward"] = 0.1 * row["length"] + 0.1 * rng.normal()
+
+    made = judge(rollouts(change=late))["length"]
+    assert made.figures["within_prompt"]["pearson"].high < 0.6
+    assert made.verdict == "fail"
+    assert "in the last third of training" in made.says
+
+
 def test_length_that_gold_pays_too_is_no_shortcut(judge: Callable[..., Made]) -> None:
     """Where longer answers are better by gold, the reward may pay them."""
     rows = rollouts(hack=0.8)
@@ -223,6 +237,22 @@ def test_a_component_that_is_the_step_fails(judge: Callable[..., Made], disguise
     rows = rollouts(change=lambda row, rng: row.update(temperature=disguise(row["step"])))
     assert judge(rows)["leakage"].verdict == "warn"
     assert judge(rows, components=["temperature"])["leakage"].verdict == "fail"
+
+
+def test_a_reward_of_components_and_the_step_fails(judge: Callable[..., Made]) -> None:
+    """The total is more than its components, and what is more is the step; weights alone are no leak."""
+
+    def parts(row: Row, rng: np.random.Generator) -> None:
+        row |= {"reward_right": float(rng.random() < 0.5), "reward_form": float(rng.random() < 0.8)}
+        row["reward"] = row["reward_right"] + 0.3 * row["reward_form"]
+
+    rows = rollouts(change=parts)
+    assert judge(rows)["leakage"].verdict == "pass"
+    for row in rows:
+        row["reward"] += 0.02 * row["step"]
+    made = judge(rows)["leakage"]
+    assert made.verdict == "fail"
+    assert "what the components do not explain" in made.says
 
 
 def test_one_sample_a_step_that_is_the_step_fails(judge: Callable[..., Made]) -> None:

@@ -28,6 +28,7 @@ class Rollouts:
         snippets: how each completion ends.
         keys: an id for joining with another file; [] where there is none.
         length_unit: tokens or characters.
+        reward_is_sum: whether the file holds no reward but its components alone.
         remarks: what was met in reading, a sentence each.
     """
 
@@ -47,6 +48,7 @@ class Rollouts:
     keys: list[str] = field(default_factory=list)
     snippets: list[str] = field(default_factory=list)
     length_unit: str = "tokens"
+    reward_is_sum: bool = False
     remarks: list[str] = field(default_factory=list)
 
     def get(self, role: str) -> FloatArray | None:

@@ -37,7 +37,7 @@ def of_components(made: Rollouts, weights: Mapping[str, float]) -> None:
                 f"no sum of the columns {', '.join(names)} gives the advantages: if the reward functions have "
                 "weights, name each with --weight NAME=W"
             )
-    made.values["reward"] = sums[best]
+    made.values["reward"], made.reward_is_sum = sums[best], True
     used = names[: best + 1]
     made.columns["reward"] = " + ".join(f"{weights[n]:g} {n}" if weights.get(n, 1.0) != 1.0 else n for n in used)
     for name in [name for name in made.components if name not in used]:

@@ -19,6 +19,9 @@ NAME = "leakage"
 NEEDS = ("reward", "step")
 
 _STEPS = 10
+_LEFT = 1e-6
+"""Share of the reward's sd that rounding may leave."""
+
 _UNKNOWN = "whether the same answer is paid by the step is"
 _LINE = 1.0 - 1e-9
 """Correlation with the step from which a column with one sample a step is the step itself: no learning is so smooth."""
@@ -32,6 +35,9 @@ def check(case: Case) -> Check:
         return few(NAME, "different steps", steps, _STEPS)
     roles = {role: values for role in ("reward", "gold", "length") if (values := case.run.get(role)) is not None}
     columns = {**roles, **{f"component {name}": part for name, part in case.run.components.items()}}
+    rest = beyond_components(case)
+    if rest is not None:
+        columns["what the components do not explain of the reward"] = rest
     others = {f"column {name}": values for name, values in case.run.features.items()}
     found = {name: at for name, values in {**columns, **others}.items() if (at := follows(values, step)) is not None}
     leaks = {name: at for name, at in found.items() if _leaks(case, at)}
@@ -47,6 +53,27 @@ def check(case: Case) -> Check:
     if leaks:
         return Check(NAME, "warn", f"{_said(list(leaks), leaks)}: no reward may be made of it{known}", figures)
     return Check(NAME, "pass", f"none of {len(columns) + len(others)} columns is the step in disguise{known}", figures)
+
+
+def beyond_components(case: Case) -> FloatArray | None:
+    """The reward less its components, weighed as fits best within steps: no component takes what the step gives.
+
+    None without components, where the reward is nothing but their sum, or where nothing is left.
+    """
+    parts, reward, step = case.run.components, case.column("reward"), case.column("step")
+    if not parts or case.run.reward_is_sum:
+        return None
+    table = np.column_stack([reward, *parts.values()])
+    held = np.isfinite(table).all(axis=1) & np.isfinite(step)
+    if held.sum() < len(parts) + _STEPS or np.ptp(reward[held]) == 0.0:
+        return None
+    known = table[held] / np.maximum(np.abs(table[held]).max(axis=0), 1e-100)
+    _, ids, counts = np.unique(step[held], return_inverse=True, return_counts=True)
+    inside = np.column_stack([column - (np.bincount(ids, column) / counts)[ids] for column in known.T])
+    fit, *_ = np.linalg.lstsq(inside[:, 1:], inside[:, 0], rcond=None)
+    rest = np.full(reward.size, np.nan)
+    rest[held] = known[:, 0] - known[:, 1:] @ fit
+    return rest if float(np.nanstd(rest)) > _LEFT * float(known[:, 0].std()) else None
 
 
 def follows(values: FloatArray, step: FloatArray) -> dict[str, Any] | None:

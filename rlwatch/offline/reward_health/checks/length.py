@@ -37,10 +37,26 @@ def check(case: Case) -> Check:
         if partial["pearson"] is not None:
             figures["within_prompt_given_gold"] = partial
             judged, where = partial, "within prompts and at the same gold score"
+    late = _late(case, columns if gold is None or judged is inner else {**columns, "gold": gold})
+    if late is not None:
+        figures["last_third"] = late
+        if all(each is not None and each.low > case.limits.length for each in late.values()):
+            judged, where = late, f"{where}, in the last third of training"
     for name, part in case.run.components.items():
         if len(case.run.components) > 1 and (r := _both(case, {**columns, "reward": part}, "within")["pearson"]):
             figures.setdefault("components", {})[name] = r
     return _judged(case, judged, where, figures)
+
+
+def _late(case: Case, columns: dict[str, FloatArray]) -> dict[str, Interval | None] | None:
+    """The same of the last third of the steps: a shortcut that was found late is diluted in the whole."""
+    if case.run.get("step") is None:
+        return None
+    late = np.zeros(case.run.size, dtype=bool)
+    late[case.late()] = True
+    cut = {name: np.where(late, values, np.nan) for name, values in columns.items()}
+    found = _both(case, cut, "within", given="gold" if "gold" in columns else None)
+    return found if all(found.values()) else None
 
 
 def _judged(case: Case, judged: dict[str, Interval | None], where: str, figures: dict[str, Any]) -> Check:

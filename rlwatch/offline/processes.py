@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -27,7 +28,7 @@ class Task:
     """A command of the shell, and where and how it runs.
 
     Attributes:
-        command: for `sh -c`.
+        command: for bash, where a failure anywhere in a pipe counts (`train.py | tee log`), or without bash for sh.
         folder: its own; `stdout.log` and `stderr.log` go there.
         cwd: its working directory.
         env: added to the environment.
@@ -78,6 +79,11 @@ class Ended:
         return f"{how} ({last})" if last else how
 
 
+def _by_shell(command: str) -> list[str]:
+    bash = shutil.which("bash")
+    return [bash, "-o", "pipefail", "-c", command] if bash else ["/bin/sh", "-c", command]
+
+
 class Running:
     """A command under way."""
 
@@ -89,7 +95,7 @@ class Running:
         self._begun = time.monotonic()
         with (task.folder / "stdout.log").open("wb") as out, (task.folder / "stderr.log").open("wb") as err:
             self._process = subprocess.Popen(
-                task.command, shell=True, cwd=task.cwd, env=env, start_new_session=True,
+                _by_shell(task.command), cwd=task.cwd, env=env, start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=out, stderr=err,
             )  # fmt: skip
 

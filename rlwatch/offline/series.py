@@ -106,7 +106,8 @@ def find(out: Path, printed: Path, wanted: Collection[str], signal_map: Mapping[
         if _had(best, wanted) == len(wanted) and wanted:
             break
     if best is None:
-        raise SeriesError("it logged nothing: " + "; ".join(troubles[:3]))
+        hint = "" if log else "; a log of its own is looked for in {out}, or named with --log"
+        raise SeriesError("it logged nothing: " + "; ".join(troubles[:3]) + hint)
     return best
 
 

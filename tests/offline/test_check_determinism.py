@@ -206,6 +206,15 @@ def test_metrics_of_unlike_logs_fail_the_gate(script: Callable[..., str], capsys
     assert check(capsys, *args, "--gate", "--reuse")[0] == 3
 
 
+def test_a_failure_in_a_pipe_counts(script: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
+    """`| tee` does not hide that the training crashed, at the same step in all replicas."""
+    command = script("step == 40 and sys.exit(7)")
+    code, said = check(capsys, "--cmd", f"{command} | tee printed.txt", "--compare", "kl")
+    assert code == 3
+    assert "replica 0: it failed with exit code 7" in said["not_evaluated"]
+    assert check(capsys, "--cmd", f"{script()} | tee printed.txt", "--compare", "kl", "--replicas", "2")[0] == 0
+
+
 def test_a_log_that_was_written_elsewhere(script: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
     """Where only other metrics were printed, it is said how a log is found."""
     command = script(code="print('step=1 loss=0.5')\nprint('step=2 loss=0.4')", args="")

@@ -143,4 +143,4 @@ class Search:
         if running and self.ticker.due:
             done = sum(len(results(self.place, commit)) for commit in self._told)
             left = processes.last_line(self.place / "stdout.log")
-            self.ticker.show(f"{done} runs done; {left if left.startswith('Bisecting') else 'measuring'}")
+            self.ticker.show(f"runs done: {done}; {left if left.startswith('Bisecting') else 'measuring'}")

@@ -150,11 +150,10 @@ def _missing(metric: str, numbers: Sequence[int], replicas: Sequence[Replica]) -
     there = f"did you mean {near[0]}?" if near else f"it has {', '.join(others[:8]) or 'nothing else'}"
     if logs[0].place in PRINTED:
         there += "; a log of its own is looked for in {out}, or named with --log"
+    if metric in SIGNALS:
+        there += f"; --map {metric}=KEY names its key"
     which = "replica" if len(numbers) == 1 else "replicas"
-    return (
-        f"{metric} never appears in the log of {which} {', '.join(map(str, numbers))} ({logs[0].place}): "
-        f"{there}; --map {metric}=KEY names its key"
-    )
+    return f"{metric} never appears in the log of {which} {', '.join(map(str, numbers))} ({logs[0].place}): {there}"
 
 
 def _earlier(check: Check, metrics: Sequence[str]) -> Divergence | None:

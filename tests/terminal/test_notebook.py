@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -92,6 +94,22 @@ def test_a_kernel_shows_it(broken: Path) -> None:
     assert output.output_type == "execute_result"
     assert "loss_nonfinite" in output.data["text/html"]
     assert "<script" not in output.data["text/html"]
+
+
+def test_a_display_loads_nothing_heavy(elsewhere: Path) -> None:
+    """Neither a terminal's nor a notebook's packages are imported for the page of a Watch."""
+    code = """
+import sys
+from rlwatch import Watch
+with Watch(console=False, stall=False) as watch:
+    for row in range(20):
+        watch.log(step=row, loss=0.5)
+page = watch._repr_mimebundle_()["text/html"]
+assert "<svg" in page
+print(sorted({"rich", "typer", "IPython", "pandas", "matplotlib", "bokeh", "jinja2", "torch"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_a_display_that_fails_costs_the_display(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import fcntl
 import io
 import json
 import os
+import shlex
 import shutil
 import signal
 import struct
@@ -157,6 +158,39 @@ def test_no_colour_where_none_is_wanted(record: Record) -> None:
         assert process.wait(30) == 2
     assert "\x1b" not in text
     assert "verdict  CRITICAL" in text
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux")
+def test_in_tmux(record: Record, tmp_path: Path) -> None:
+    """A real terminal in between: the picture stands on its screen, and goes on to the end of the run."""
+    folder = record(nan_at=30, close=False)
+    socket = str(tmp_path / "socket")
+    tmux = ["tmux", "-f", "/dev/null", "-S", socket]
+    line = " ".join(map(shlex.quote, command("watch", folder, "--every", "0.2")))
+    env = {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
+    subprocess.run(
+        [*tmux, "new-session", "-d", "-x", "80", "-y", "24", f"{line}; echo code $?; sleep 60"], env=env, check=True
+    )
+
+    def screen(until: str) -> str:
+        over = time.monotonic() + 30
+        text = ""
+        while until not in text and time.monotonic() < over:
+            time.sleep(0.1)
+            shown = subprocess.run([*tmux, "capture-pane", "-p"], env=env, capture_output=True, text=True, check=True)
+            text = shown.stdout
+        return text
+
+    try:
+        live = screen("loss_nonfinite: ").splitlines()
+        assert live[0].split() == ["rlwatch", "run", "running"]
+        assert any("✖ loss_nonfinite" in line for line in live)
+        assert len(live) <= 24
+        info = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps({**info, "summary": {"seconds": 1.0}}))
+        assert "code 2" in screen("code 2")
+    finally:
+        subprocess.run([*tmux, "kill-server"], env=env, check=False)
 
 
 @pytest.mark.parametrize("size", [(24, 80), (14, 60), (50, 200), (13, 40)])

@@ -32,7 +32,8 @@ def run(argv: list[str]) -> int:
     except Exception as error:
         if not hasattr(error, "format_message"):  # what typer raises for a bad command line has it
             raise
-        print(f"rlwatch: {error.format_message().rstrip('.')} (see `rlwatch --help`)", file=sys.stderr)
+        where = getattr(getattr(error, "ctx", None), "command_path", "rlwatch")
+        print(f"rlwatch: {error.format_message().rstrip('.')} (see `{where} --help`)", file=sys.stderr)
         return USAGE_ERROR
     return work() if callable(work) else int(work or 0)
 

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
 
 import pytest
-from typer.models import ArgumentInfo, OptionInfo
 
 from rlwatch.cli import main
-from rlwatch.cli.app import app
+from rlwatch.cli.catalogue import Callback, Parameter, commands, parameters
 
-COMMANDS: dict[str, Callable[..., Any]] = {
-    info.name or info.callback.__name__.replace("_", "-"): info.callback
-    for info in app.registered_commands
-    if info.callback is not None
-}
+COMMANDS = commands()
 
 WAITS = {"monitor"}
 """Commands that wait for a path that is not there yet."""
@@ -27,51 +19,26 @@ WAITS = {"monitor"}
 PATHS = {"compare": 2}
 """How many paths a command needs at least in its argument that takes several."""
 
-BESIDE = {"deliver": ["--notify", "json://localhost:9"]}
+BESIDE = {"deliver": ["--notify", "json://localhost:9"], "preflight reward": ["--column", "x"]}
 """Options that a command cannot do without."""
 
 SHARED = ("--format", "--preset", "--rule", "--map", "--need")
 
 
-class Parameter(NamedTuple):
-    """An option or argument as it was declared."""
-
-    name: str
-    kind: Any
-    info: Any
-    required: bool
-
-
-def parameters(command: Callable[..., Any], of: type) -> dict[str, Parameter]:
-    """The options (by each of their long names) or the arguments (by their metavar) of a command."""
-    found = {}
-    signature = inspect.signature(command).parameters
-    for name, hint in get_type_hints(command, include_extras=True).items():
-        info = next((one for one in getattr(hint, "__metadata__", ()) if isinstance(one, of)), None)
-        if info is not None:
-            declared = Parameter(name, hint.__origin__, info, signature[name].default is inspect.Parameter.empty)
-            # The first name that is given inside of Annotated is where a default stands elsewhere.
-            given = [one for one in (info.default, *(info.param_decls or ())) if str(one).startswith("--")]
-            long = given or [f"--{name.replace('_', '-')}"]
-            found.update(dict.fromkeys(long if of is OptionInfo else (info.metavar or name,), declared))
-    return found
-
-
-def options(command: Callable[..., Any]) -> dict[str, Parameter]:
+def options(command: Callback) -> dict[str, Parameter]:
     """The options of a command by their names."""
-    return parameters(command, OptionInfo)
+    return {name: one for one in parameters(command) if one.is_option for name in one.names}
 
 
-def arguments(command: Callable[..., Any]) -> dict[str, Parameter]:
+def arguments(command: Callback) -> dict[str, Parameter]:
     """The arguments of a command by their metavars."""
-    return parameters(command, ArgumentInfo)
+    return {one.names[0]: one for one in parameters(command) if not one.is_option}
 
 
 def names_a_path(metavar: str, one: Parameter) -> bool:
     """Whether an argument is a file or a folder."""
-    return (
-        "Path" in str(one.kind) or re.search("RUN|DIR|PATH|SOURCE|FILE|REPO|LOG|CARD|CHECKPOINT", metavar) is not None
-    )
+    words = "RUN|DIR|PATH|SOURCE|FILE|REPO|LOG|CARD|CHECKPOINT"
+    return "Path" in str(one.kind) or re.search(words, metavar) is not None
 
 
 WITH_PATH = [
@@ -84,7 +51,7 @@ WITH_PATH = [
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_help_has_an_example_and_the_exit_codes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """`--help` works, shows the command at work, and lists each exit code, 64 among them, on a line."""
-    assert main([name, "--help"]) == 0
+    assert main([*name.split(), "--help"]) == 0
     text = capsys.readouterr().out
     assert f"Usage: rlwatch {name}" in text
     examples = text.partition("Examples:")[2].partition("\n\n")[0]
@@ -106,10 +73,10 @@ def test_every_option_says_what_it_does(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_a_wrong_option_is_one_sentence(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """64, on stderr, a line that names it and leads on."""
-    assert main([name, "--no-such-option"]) == 64
+    assert main([*name.split(), "--no-such-option"]) == 64
     said = capsys.readouterr()
     assert said.out == ""
-    assert re.fullmatch(r"rlwatch: .*--no-such-option.*\(see `rlwatch .*--help`\)\n", said.err)
+    assert re.fullmatch(rf"rlwatch: .*--no-such-option.*\(see `rlwatch {name} --help`\)\n", said.err)
 
 
 @pytest.mark.parametrize("name", WITH_PATH)
@@ -122,7 +89,7 @@ def test_a_path_that_is_not_there_is_one_sentence(
         for metavar, one in arguments(COMMANDS[name]).items()
         if one.required or names_a_path(metavar, one)
     ]
-    code = main([name, *given * PATHS.get(name, 1), *BESIDE.get(name, [])])
+    code = main([*name.split(), *given * PATHS.get(name, 1), *BESIDE.get(name, [])])
     said = capsys.readouterr()
     assert code not in (0, 1, 2), said
     lines = set(said.err.splitlines())
@@ -153,7 +120,7 @@ def test_lists_are_there_for_programs(name: str, capsys: pytest.CaptureFixture[s
     """`--format json` is one JSON object with the names that the text has."""
     assert main([name]) == 0
     text = capsys.readouterr().out
-    assert main([name, "--format", "json"]) == 0
+    assert main([*name.split(), "--format", "json"]) == 0
     table = json.loads(capsys.readouterr().out)
     assert len(table) >= 5
     assert all(one in text for one in table if not one.endswith("-strict"))

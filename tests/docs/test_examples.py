@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import rlwatch
-from rlwatch.cli.app import app
+from rlwatch.cli.catalogue import commands, parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "playbook").glob("*.md"))]
@@ -107,31 +107,19 @@ def test_the_python_of_a_page_runs(page: Path, elsewhere: Path, space: dict[str,
         pytest.skip("none of its blocks runs here")
 
 
-def commands() -> dict[str, set[str]]:
+def options() -> dict[str, set[str]]:
     """Each command's options."""
-    import inspect
-    from typing import get_type_hints
-
-    from typer.models import OptionInfo
-
-    found: dict[str, set[str]] = {}
-    for info in app.registered_commands:
-        assert info.callback is not None
-        options = {"--help"}
-        hints = get_type_hints(info.callback, include_extras=True)
-        for name in inspect.signature(info.callback).parameters:
-            for one in getattr(hints[name], "__metadata__", ()):
-                if isinstance(one, OptionInfo):
-                    given = [str(word) for word in (one.default, *(one.param_decls or ())) if str(word).startswith("-")]
-                    options.update(given or [f"--{name.replace('_', '-')}"])
-        found[info.name or info.callback.__name__.replace("_", "-")] = options
-    return found
+    found = {
+        name: {"--help", *(option for one in parameters(callback) for option in one.names)}
+        for name, callback in commands().items()
+    }
+    return found | {name.split()[0]: {"--help"} for name in found if " " in name}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_command_lines_of_a_page_exist(page: Path) -> None:
     """`rlwatch <command> --option` in a block of a shell, or without a language: there is such a command and option."""
-    known = commands()
+    known = options()
     for block in blocks(page):
         if block.kind not in ("", "bash", "sh", "yaml", "console"):
             continue
@@ -141,6 +129,7 @@ def test_the_command_lines_of_a_page_exist(page: Path) -> None:
             except ValueError:
                 continue  # prose, or a quote that goes on
             name = words[0].rstrip(")") if words else ""
+            name = " ".join(words[:2]) if " ".join(words[:2]) in known else name
             if not re.fullmatch(r"[a-z][a-z-]+", name) or name in ("running", "coverage"):
                 continue
             assert name in known, f"{page}: {line}"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import EnumMeta
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 from typer.models import ArgumentInfo, OptionInfo
 
-from rlwatch.cli.app import app
+from rlwatch.cli.catalogue import Callback, commands, parameters
 from rlwatch_pages.tables import code, table
 
 _HEAD = """# The command line
@@ -26,17 +26,11 @@ the script instead.
 
 def pages() -> dict[str, str]:
     """File -> Markdown."""
-    commands = {
-        info.name or info.callback.__name__.replace("_", "-"): info.callback
-        for info in app.registered_commands
-        if info.callback is not None
-    }
-    return {
-        "commands.md": _HEAD + "\n".join(part for name in sorted(commands) for part in _command(name, commands[name]))
-    }
+    parts = (part for name, callback in commands().items() for part in _command(name, callback))
+    return {"commands.md": _HEAD + "\n".join(parts)}
 
 
-def _command(name: str, callback: Callable[..., Any]) -> Iterator[str]:
+def _command(name: str, callback: Callback) -> Iterator[str]:
     yield f"## rlwatch {name}\n"
     for block in inspect.cleandoc(callback.__doc__ or "").split("\n\n"):
         lines = block.removeprefix("\b\n").splitlines()
@@ -58,28 +52,10 @@ def _codes(text: str) -> Iterator[tuple[str, str]]:
         yield number, meaning
 
 
-def _parameters(callback: Callable[..., Any]) -> Iterator[tuple[str, ...]]:
-    signature = inspect.signature(callback).parameters
-    hints = get_type_hints(callback, include_extras=True)
-    declared = [(name, hints[name], _info(hints[name])) for name in signature]
-    for name, hint, info in sorted(declared, key=lambda one: isinstance(one[2], OptionInfo)):
-        if info is not None:
-            default = signature[name].default
-            without = default is inspect.Parameter.empty or default in (None, False)
-            told = "" if without else str(getattr(default, "value", default))
-            yield code(_name(name, info)), _takes(hint.__origin__, info), code(told), info.help or ""
-
-
-def _info(hint: Any) -> OptionInfo | ArgumentInfo | None:
-    return next((one for one in getattr(hint, "__metadata__", ()) if isinstance(one, OptionInfo | ArgumentInfo)), None)
-
-
-def _name(name: str, info: OptionInfo | ArgumentInfo) -> str:
-    if isinstance(info, ArgumentInfo):
-        return str(info.metavar or name.upper())
-    # The first name that is given inside of Annotated is where a default stands elsewhere.
-    given = [str(one) for one in (info.default, *(info.param_decls or ())) if str(one).startswith("-")]
-    return ", ".join(given) or f"--{name.replace('_', '-')}"
+def _parameters(callback: Callback) -> Iterator[tuple[str, ...]]:
+    for one in sorted(parameters(callback), key=lambda one: one.is_option):
+        told = "" if one.required or one.default in (None, False) else str(getattr(one.default, "value", one.default))
+        yield code(", ".join(one.names)), _takes(one.kind, one.info), code(told), one.info.help or ""
 
 
 def _takes(kind: Any, info: OptionInfo | ArgumentInfo) -> str:

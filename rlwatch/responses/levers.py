@@ -153,15 +153,16 @@ class Levers:
         present one (cosine, exponential, plateau) or from what it wrote into the groups (one-cycle): all are scaled,
         the floors and peaks of a schedule too, so that the rest of it is what it would have been times `factor`.
         """
+        scaled: set[int] = set()
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 for name in _GROUP_RATES:
                     if name in group:
-                        group[name] = _scaled(group[name], factor)
+                        group[name] = _scaled(group[name], factor, scaled)
         for scheduler in _all_schedulers(self.schedulers):
             for name in _SCHEDULER_RATES:
                 if name in vars(scheduler):
-                    setattr(scheduler, name, _scaled(getattr(scheduler, name), factor))
+                    setattr(scheduler, name, _scaled(getattr(scheduler, name), factor, scaled))
         if "lr" in self:
             self["lr"] = self["lr"] * factor
 
@@ -179,10 +180,17 @@ def _all_schedulers(schedulers: Iterable[Any]) -> Iterator[Any]:
         yield scheduler
 
 
-def _scaled(rate: Any, factor: float) -> Any:
-    """A rate, or a list of them; a tensor is scaled where it is, since captured graphs refer to it."""
+def _scaled(rate: Any, factor: float, scaled: set[int]) -> Any:
+    """A rate, or a list of them; a tensor is scaled where it is, since captured graphs refer to it.
+
+    Args:
+        scaled: the tensors scaled so far: up to torch 2.8 a group's rate and its schedule's base rate are one tensor.
+    """
     if isinstance(rate, (list, tuple)):
-        return type(rate)(_scaled(each, factor) for each in rate)
+        return type(rate)(_scaled(each, factor, scaled) for each in rate)
     if hasattr(rate, "mul_"):
+        if id(rate) in scaled:
+            return rate
+        scaled.add(id(rate))
         return rate.mul_(factor)
     return rate * factor if isinstance(rate, (int, float)) else rate

@@ -168,6 +168,10 @@ def test_a_bad_step_on_the_device_keeps_everything_finite(make: Optimizer, first
     assert not hasattr(optimizer, "found_inf")
     fused = optimizer.param_groups[0].get("fused")
     if fused and not first:
+        if isinstance(optimizer, torch.optim.Adagrad):  # up to torch 2.8 it counts the step that it withholds
+            for each in (before, after):
+                for one in each["optimizer"]["state"].values():
+                    del one["step"]
         assert same(after, before)
     if fused and isinstance(optimizer, torch.optim.AdamW):
         assert same(after["model"], before["model"])

@@ -122,7 +122,7 @@ def test_accumulation_is_one_step(tmp_path: Path) -> None:
 
 def test_the_norm_is_the_one_before_clipping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With tight clipping, with none, and where transformers has no `_get_grad_norm` (before 5.10)."""
-    _, watch = run(dpo, tmp_path, steps=1, max_grad_norm=0.01)
+    trainer, watch = run(dpo, tmp_path, steps=1, max_grad_norm=0.01)
     (norm,) = watch.column("grad_norm")
     assert norm > 0.1
     add = Seams.add
@@ -131,7 +131,8 @@ def test_the_norm_is_the_one_before_clipping(tmp_path: Path, monkeypatch: pytest
         return name != "_get_grad_norm" and add(self, owner, name, *args, **kwargs)
 
     monkeypatch.setattr(Seams, "add", older)
-    for limit in (0.01, 0.0):
+    # Before 5.10 transformers itself computes no norm where nothing is clipped.
+    for limit in (0.01, 0.0) if hasattr(trainer, "_get_grad_norm") else (0.01,):
         _, watch = run(dpo, tmp_path, steps=1, max_grad_norm=limit)
         assert watch.column("grad_norm") == [norm]
 

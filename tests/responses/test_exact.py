@@ -54,6 +54,9 @@ def for_kl(run: Run) -> None:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_with_each_optimizer(optimizer: str) -> None:
     """Weights, buffers, optimizer, schedule, average, knob and random numbers: all equal, 37 steps later."""
+    group = Run(optimizer, "lambda").optimizer.param_groups[0]
+    if torch.is_tensor(group["lr"]) and group["lr"] is group["initial_lr"]:
+        pytest.skip("this torch (up to 2.8) has the schedule multiply its own base rate, step by step")
     run, to_step = went_back(optimizer, "lambda")
     assert to_step == 20
     assert same(run.everything(), from_there(optimizer, "lambda", to_step, for_kl).everything())

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
+from support_coverage import table
 
 from rlwatch.adapters.sb3 import RLWatchCallback
 from rlwatch.detectors.coverage import CoverageReport
@@ -34,26 +35,6 @@ def reports() -> dict[str, CoverageReport]:
         assert callback.watch is not None
         found[name] = callback.watch.coverage()
     return found
-
-
-def table(found: dict[str, CoverageReport]) -> str:
-    """As Markdown: a line a detector, a column an algorithm, the reasons below."""
-    reasons: list[str] = []
-
-    def cell(name: str, detector: str) -> str:
-        line = found[name][detector]
-        if line.state in ("armed", "warming"):
-            return "yes"
-        why = line.reason if line.state == "off" else line.fix
-        if why not in reasons:
-            reasons.append(why)
-        return f"{line.state} ({reasons.index(why) + 1})"
-
-    lines = [f"| detector | {' | '.join(found)} |", f"|---|{'---|' * len(found)}"]
-    for line in next(iter(found.values())):
-        cells = [cell(name, line.detector) for name in found]
-        lines.append(f"| {line.detector} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *(f"{number}. {why}" for number, why in enumerate(reasons, 1))])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import pytest
 
 pytest.importorskip("stable_baselines3", reason="needs stable-baselines3: pip install 'rlwatch[sb3]'")
 
-from support_sb3_coverage import reports, table
+from support_coverage import table
+from support_sb3_coverage import reports
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "sb3.md"
 

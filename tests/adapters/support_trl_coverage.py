@@ -1,4 +1,4 @@
-"""What each trainer of TRL lets rlwatch judge with its defaults: run this file, with tests/ on the path, for the table."""
+"""What each trainer of TRL lets rlwatch judge with its defaults: this file, run, prints the table."""
 
 from __future__ import annotations
 

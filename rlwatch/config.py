@@ -30,6 +30,7 @@ from rlwatch.redact import MASK, redact
 from rlwatch.rules.setting import Rules
 from rlwatch.signals import SIGNALS
 from rlwatch.sinks.notify.targets import Notify
+from rlwatch.sinks.setting import Sinks
 
 ENV_PREFIX = "RLWATCH_"
 YAML_FILE = "rlwatch.yaml"
@@ -61,14 +62,14 @@ class _EnvSource(EnvSettingsSource):
     """The environment.
 
     `RLWATCH_<DETECTOR>=off` switches a detector as any other flag; `RLWATCH_RULES` may hold one rule as it is, or
-    several as a JSON list; `RLWATCH_NOTIFY` URLs with spaces between them.
+    several as a JSON list; `RLWATCH_NOTIFY` and `RLWATCH_SINKS` words with spaces between them.
     """
 
     def decode_complex_value(self, field_name: str, field: Any, value: Any) -> Any:
         word = str(value).strip().lower()
         if word in _SWITCH_WORDS and _settings_of(self.settings_cls, field_name) is not None:
             return _SWITCH_WORDS[word]
-        if field_name in ("rules", "notify") and not word.startswith("["):
+        if field_name in ("rules", "notify", "sinks") and not word.startswith("["):
             return value
         return super().decode_complex_value(field_name, field, value)
 
@@ -116,6 +117,11 @@ class WatchSettings(BaseSettings):
     notify_every: float = Field(60.0, ge=0, description="seconds between two messages to a notification URL")
     report_url: str | None = Field(
         None, description="the address under which `runs_dir` opens in a browser, for links in notifications"
+    )
+    sinks: Sinks = Field(
+        default_factory=lambda: ["auto"],
+        description="further sinks: 'auto' (the trackers that the run uses: TensorBoard, W&B, Trackio, MLflow), one of "
+        "these by name, or your own (docs/trackers.md, docs/own_sinks.md)",
     )
     main_process: bool = Field(True, description="False on the other ranks: they judge and act, but stay silent")
     catalogue: Literal["core", "full"] = Field(

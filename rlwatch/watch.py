@@ -74,6 +74,7 @@ class Watch:
         self.settings = load_settings(detectors=detectors, **given, **settings)
         self.info: dict[str, Any] = {}
         self.hints: dict[str, str] = {}
+        self.trackers: dict[str, Any] = {}
         self.alerts: deque[Alert] = deque(maxlen=MAX_ALERTS)
         self.counts: dict[str, dict[str, int]] = {}
         self._guest = Guest(self.settings.strict)
@@ -167,7 +168,7 @@ class Watch:
         if self.settings.main_process:
             from rlwatch.sinks import open_sinks
 
-            self._sinks = open_sinks(self.settings, self._guest)
+            self._sinks = open_sinks(self.settings, self._guest, self.trackers)
         # After the sinks' own handlers, so that it runs before them: what they stop could not be told the end.
         atexit.register(_close, weakref.ref(self))
         if self.settings.stall and (self.settings.record or self.settings.console):

@@ -132,7 +132,7 @@ def watch_for(preset: str | None, signal_map: Mapping[str, str], rules: Sequence
     """A Watch that only judges: nothing is written or printed. Raises `ConfigError`."""
     known = {name: key for name, key in signal_map.items() if name != "step"}
     own: dict[str, Any] = {"rules": list(rules)} if rules else {}
-    silent: dict[str, Any] = {"record": False, "console": False, "stall": False, "notify": []}
+    silent: dict[str, Any] = {"record": False, "console": False, "stall": False, "notify": [], "sinks": []}
     return Watch(preset, on_critical="continue", signal_map=known, **silent, **own)
 
 

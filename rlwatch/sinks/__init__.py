@@ -1,38 +1,53 @@
-"""Who is told about a run: the console, the run folder, people."""
+"""Who is told about a run: the console, the run folder, people, trackers, sinks of your own."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from rlwatch.sinks.base import Sink
+from rlwatch.sinks.base import BaseSink, Sink
 from rlwatch.sinks.console import ConsoleSink
+from rlwatch.sinks.queued import Queued
 from rlwatch.sinks.run_dir import RunDirSink
 
 if TYPE_CHECKING:
     from rlwatch.config import WatchSettings
     from rlwatch.guest import Guest
 
-__all__ = ["ConsoleSink", "RunDirSink", "Sink", "open_sinks"]
+__all__ = ["BaseSink", "ConsoleSink", "Queued", "RunDirSink", "Sink", "open_sinks"]
 
 
-def open_sinks(settings: WatchSettings, guest: Guest) -> list[Sink]:
-    """The sinks that the settings ask for; the run folder first, so that the console can name it."""
+def open_sinks(settings: WatchSettings, guest: Guest, trackers: Mapping[str, Any] | None = None) -> list[Sink]:
+    """The sinks that the settings ask for; the run folder first, so that the console can name it.
+
+    trackers: what an adapter knows of the run's trackers, by name.
+    """
     sinks: list[Sink] = []
+    folder: Path | None = None
     if settings.record:
         complain = partial(guest.complain, "record")
-        sinks.append(RunDirSink(settings.runs_dir, settings.run_id, on_trouble=complain, report=settings.report))
+        record = RunDirSink(settings.runs_dir, settings.run_id, on_trouble=complain, report=settings.report)
+        folder = record.path
+        sinks.append(record)
     if settings.notify:
-        sinks.append(_notify(settings, guest, sinks))
+        try:
+            sinks.append(_notify(settings, guest, folder))
+        except Exception as error:  # noqa: BLE001 - no thread, no temporary folder: the others are still told
+            guest.failed("notify", error)
+    if settings.sinks:
+        from rlwatch.sinks.setting import open_chosen
+
+        sinks += open_chosen(settings.sinks, trackers or {}, folder, guest)
     if settings.console:
         sinks.append(ConsoleSink())
     return sinks
 
 
-def _notify(settings: WatchSettings, guest: Guest, sinks: list[Sink]) -> Sink:
+def _notify(settings: WatchSettings, guest: Guest, folder: Path | None) -> Sink:
     from rlwatch.sinks.notify import NotifySink
 
-    folder = next((sink.path for sink in sinks if isinstance(sink, RunDirSink)), None)
     return NotifySink(
         settings.notify,
         folder,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -81,7 +82,7 @@ def test_a_process_that_is_gone() -> None:
     """One that runs is not gone, nor one that said its end, nor one of another machine."""
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         ended.wait()
-    here = os.uname().nodename
+    here = platform.node()
     start = {"kind": "start", "host": here, "id": "x"}
     records = [
         {**start, "process": "lives", "pid": os.getpid()},

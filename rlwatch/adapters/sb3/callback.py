@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -125,6 +126,8 @@ class RLWatchCallback(BaseCallback):
             watch.load_state_dict(saved)
         watch.hints.update(hints_for(model, known))
         watch.info["trainer"] = known.name
+        alive = weakref.ref(model)
+        watch.trackers["tensorboard"] = lambda: _tensorboard_of(alive())
         watch.info["stable_baselines3"] = stable_baselines3.__version__
         for sentence in self._obstacles(known, watch):
             logger.warning("rlwatch: %s", sentence)
@@ -158,3 +161,9 @@ class RLWatchCallback(BaseCallback):
             do()
         except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
             self._guest.failed(part, error)
+
+
+def _tensorboard_of(model: Any) -> Any:
+    """The writer of the model's logger, with `tensorboard_log`; None without one."""
+    outputs = getattr(getattr(model, "_logger", None), "output_formats", ())
+    return next((one.writer for one in outputs if type(one).__name__ == "TensorBoardOutputFormat"), None)

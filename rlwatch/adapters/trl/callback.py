@@ -13,7 +13,7 @@ from transformers.trainer_callback import ExportableState, TrainerCallback
 
 from rlwatch.adapters.trl import saved
 from rlwatch.adapters.trl.families import detached_hints, hints_for, watch_for
-from rlwatch.adapters.trl.find import find_trainer, owns
+from rlwatch.adapters.trl.find import find_trainer, owns, tensorboard_of
 from rlwatch.adapters.trl.going_back import GoingBack
 from rlwatch.adapters.trl.metrics import evaluation_of
 from rlwatch.adapters.trl.session import Session
@@ -223,6 +223,7 @@ class RLWatchCallback(TrainerCallback, ExportableState):
             return
         self.watch.hints.update(hints_for(trainer))
         self.watch.info["trainer"] = type(trainer).__name__
+        self.watch.trackers["tensorboard"] = lambda: tensorboard_of(self._trainer)
         ranks = Ranks(trainer.accelerator.device)
         self._session = session = Session(trainer, self.watch, self._guest, ranks, self._remedies)
         before, self._last = self._last, session.going_back

@@ -64,3 +64,9 @@ def _owners(thing: object) -> list[Any]:
         elif hasattr(referrer, "__dict__"):
             owners.append(referrer)
     return owners
+
+
+def tensorboard_of(trainer: Any) -> Any:
+    """The writer of the trainer's `TensorBoardCallback`; None without one."""
+    callbacks = getattr(getattr(trainer, "callback_handler", None), "callbacks", ())
+    return next((writer for one in callbacks if (writer := getattr(one, "tb_writer", None)) is not None), None)

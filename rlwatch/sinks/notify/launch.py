@@ -15,6 +15,9 @@ from typing import Any
 import rlwatch
 from rlwatch.sinks.notify import sender
 
+QUIETLY = getattr(socket, "MSG_NOSIGNAL", 0)
+"""A line that is cut must not end a trainer that has set SIGPIPE back to its default."""
+
 
 class Line:
     """The trainer's end of the socket. A byte says that there is a new record; that it closes, that the run is over."""
@@ -27,7 +30,7 @@ class Line:
         if not self._listener.is_alive():
             return False
         try:
-            self._ours.send(b"\n", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            self._ours.send(b"\n", socket.MSG_DONTWAIT | QUIETLY)
         except BlockingIOError:  # so many bytes wait that it will wake
             return True
         except OSError:
@@ -57,7 +60,7 @@ def launch(config: Mapping[str, Any], tell: Callable[[str], object]) -> Line:
             stdout=subprocess.DEVNULL,  # `python train.py | tee log` ends with the trainer
             stderr=subprocess.DEVNULL,
         )
-    ours.sendall(json.dumps(config).encode() + b"\n", socket.MSG_NOSIGNAL)
+    ours.sendall(json.dumps(config).encode() + b"\n", QUIETLY)
     listener = threading.Thread(target=_listen, args=(ours, process, tell), name="rlwatch-sender-line", daemon=True)
     listener.start()
     return Line(ours, listener)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -132,7 +133,7 @@ def process_gone(records: list[Record]) -> Iterator[Record]:
     """
     over = {record.get("process") for record in records if record.get("kind") in ("end", "gone")}
     for start in (record for record in records if record.get("kind") == "start"):
-        if start.get("process") not in over and start.get("host") == os.uname().nodename and not _runs(start):
+        if start.get("process") not in over and start.get("host") == platform.node() and not _runs(start):
             yield gone_record(start)
 
 

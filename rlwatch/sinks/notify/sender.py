@@ -25,6 +25,8 @@ from rlwatch.sinks.notify.targets import Target
 
 LINGER_S = 3600.0
 """Seconds after the run's end for which a target that cannot be reached is tried; then `rlwatch deliver` is left."""
+DELETED_S = 60.0
+"""The same where the run's folder was deleted."""
 ASKED_S = 25.0
 """Seconds that are left once the sender is asked to end: Slurm and Kubernetes kill after 30."""
 LOOK_S = 5.0
@@ -123,18 +125,18 @@ def _serve(config: dict[str, Any], trainer: Trainer, asked: list[float]) -> None
         delivery.poll()
     if trainer.gone and not _ended(delivery.records, config["process"]):
         outbox.add(gone_record(config))
-    _finish(delivery, trainer, asked)
+    _finish(delivery, trainer, asked, outbox.folder)
     if delivery.complete:
         outbox.release()
         if config["temporary"]:
             shutil.rmtree(outbox.folder, ignore_errors=True)
 
 
-def _finish(delivery: Delivery, trainer: Trainer, asked: list[float]) -> None:
+def _finish(delivery: Delivery, trainer: Trainer, asked: list[float], folder: Path) -> None:
     """Send the rest. Who was asked to end uses the time that is left, since the trainer may still have a word."""
     delivery.hurry()
-    end = time.monotonic() + LINGER_S
-    while time.monotonic() < (min(end, asked[0] + ASKED_S) if asked else end):
+    start = time.monotonic()
+    while time.monotonic() < (asked[0] + ASKED_S if asked else start + (LINGER_S if folder.exists() else DELETED_S)):
         with contextlib.suppress(OSError):
             delivery.poll()
         if delivery.settle(0.2) and not (asked and not trainer.closed and not trainer.gone):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import queue
 import sys
 import tempfile
@@ -71,7 +72,7 @@ class NotifySink(BaseSink):
         self._config = {
             "process": self._process,
             "pid": self._pid,
-            "host": os.uname().nodename,
+            "host": platform.node(),
             "who": who,
             "outbox": str(self.folder.absolute()),
             "run": run,

@@ -157,6 +157,23 @@ def test_a_sender_that_dies_is_replaced(tmp_path: Path, make_alert: MakeAlert) -
     assert "The run ended after 4 rows" in told
 
 
+def test_a_sender_that_is_asked_to_end(tmp_path: Path, make_alert: MakeAlert) -> None:
+    """Slurm's SIGTERM: what would have waited for its hour is sent now."""
+    with inbox() as box:
+        sink = NotifySink(read_targets(box.url), tmp_path, "run", every=3600.0)
+        sink.alert(make_alert(1))
+        wait_for(lambda: len(box.messages) == 1)
+        sink.alert(make_alert(2, "warning"))
+        wait_for(lambda: (sink.folder / "lock").exists() and senders_of(sink.folder))
+        for process in senders_of(sink.folder):
+            os.kill(process, signal.SIGTERM)
+        wait_for(lambda: len(box.messages) == 2)
+        sink.close({"rows": 3})
+        wait_for(lambda: len(box.messages) == 3)
+    assert "kl_explosion at step 2" in box.messages[1]["title"]
+    assert "the run ended" in box.messages[2]["title"]
+
+
 def test_a_run_without_a_folder(tmp_path: Path, make_alert: MakeAlert) -> None:
     """Its outbox is elsewhere, and gone when all is delivered."""
     with inbox() as box:

@@ -61,6 +61,9 @@ def test_the_incident_is_found(tmp_path: Path, make_alert: Any) -> None:
     body = compose([alert(12)], "run", outbox, "https://host/runs/").body
     assert "Broke first: exploration (entropy_collapse, step 5)" in body
     assert f"Report: {home}" in body  # the folder, while there is no report
+    (runs / "run" / "run.json").write_text('{"settings": {"report": true}}')
+    assert f"Report: {home / 'report.html'}" in compose([alert(12)], "run", outbox).body  # which is being written
+    (runs / "run" / "run.json").unlink()
     (home / "report.html").write_text("<html>")
     assert f"Report: {home / 'report.html'}" in compose([alert(12)], "run", outbox).body
     url = "Report: https://host/runs/run/incidents/5-entropy_collapse/report.html"

@@ -39,7 +39,9 @@ def find_incident(record: dict[str, Any], run_folder: Path | None, report_url: s
         folder = None
     if folder is None or run_folder is None:
         return Found(*_by_itself(record))
-    place = folder / "report.html" if (folder / "report.html").is_file() else folder
+    place = folder / "report.html"
+    if not place.is_file() and not _will_have_reports(run_folder):
+        place = folder
     report = str(place)
     if report_url and place != folder:
         report = f"{report_url.rstrip('/')}/{quote(str(place.relative_to(run_folder.parent)))}"
@@ -65,6 +67,14 @@ def _holds(timeline: Path, step: Any, detector: Any) -> bool:
     except OSError:
         return False
     return any(f'"step":{step},"detector":"{detector}"'.encode() in line for line in lines)
+
+
+def _will_have_reports(run_folder: Path) -> bool:
+    """Whether the run's settings have reports written: another process may still be at this one."""
+    try:
+        return bool(json.loads((run_folder / "run.json").read_bytes())["settings"]["report"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _diagnosis(folder: Path) -> tuple[str, str]:

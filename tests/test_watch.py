@@ -70,7 +70,7 @@ class Ear:
 def ears(monkeypatch: pytest.MonkeyPatch) -> list[Ear]:
     """The sinks that the next Watch opens: fill the list before the first row."""
     sinks: list[Ear] = []
-    monkeypatch.setattr("rlwatch.sinks.open_sinks", lambda settings, guest: list(sinks))
+    monkeypatch.setattr("rlwatch.sinks.open_sinks", lambda settings, guest, trackers: list(sinks))
     return sinks
 
 

@@ -175,5 +175,6 @@ def _sample(samples: Mapping[str, Any], index: int) -> dict[str, Any]:
 
 
 def _cut(text: Any) -> str:
-    text = redact_text(str(text)[: 2 * TEXT])
-    return text if len(text) <= TEXT else f"{text[:TEXT]}... [{len(text) - TEXT} more characters]"
+    whole = str(text)
+    kept = redact_text(whole[:TEXT])
+    return kept if len(whole) <= TEXT else f"{kept}... [{len(whole) - TEXT} more characters]"

@@ -107,6 +107,6 @@ class _Progress:
 
     def __call__(self, done: int, of: int) -> None:
         now = time.monotonic()
-        if now >= self._next:
+        if done and now >= self._next:
             self._next = now + _EVERY_S
             print(f"rlwatch: compared {done:,} of {of:,} tensors", file=sys.stderr)

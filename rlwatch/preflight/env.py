@@ -79,7 +79,9 @@ def maker(env: str | Callable[[], Any]) -> Callable[[], Any]:
     else:
         made = lambda: gymnasium.make(env)  # noqa: E731 - it is one of three ways
     try:
-        made().close()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made().close()
     except gymnasium.error.Error as error:
         raise PreflightError(f"there is no environment {env} ({words(error)})") from None
     except Exception as error:
@@ -172,6 +174,8 @@ def _observations(report: Report, world: Any, played: list[Episode]) -> None:
     outside = sum(one.outside for one in played)
     steps = sum(len(one.rewards) + 1 for one in played)
     still = constant_parts(played)
+    if still is not None and type(world.observation_space).__name__ != "Box" and not still.all():
+        still = None  # parts of a one-hot code are no numbers of the state
     evidence = {"bad": bad, "outside": outside, "constant": 0 if still is None else int(still.sum())}
     status: Status = "fail"
     if bad:

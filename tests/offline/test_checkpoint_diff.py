@@ -100,6 +100,8 @@ def test_a_real_checkpoint_of_stable_baselines3(tmp_path: Path, monkeypatch: pyt
     model.save(tmp_path / "a.zip")
     model.learn(32)
     model.save(tmp_path / "b.zip")
+    assert diff_checkpoints(tmp_path / "a.zip", tmp_path / "b.zip").gate("trained") == (0, "passed")
+    assert "several checkpoints with the same tensors" in diff_checkpoints(tmp_path, tmp_path).error
     done = diff_checkpoints(tmp_path / "a.zip", tmp_path / "b.zip", only=["policy.*net*weight"])
     assert len(done.of("moved")) == len(done.tensors) == 6
     assert all(0 < (one.relative or 0) < 1 for one in done.tensors)

@@ -97,6 +97,28 @@ def test_a_value_that_is_not_finite_parts_at_its_step(tmp_path: Path) -> None:
     assert compare(b, b).verdict == "together"
 
 
+def test_the_machine_is_no_part_of_the_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A slower machine is told and does not fail the gate, unless it is asked for."""
+
+    def timed(seconds: float) -> Any:
+        return lambda row, step: row.update(step_time=seconds)
+
+    a, b = (str(log(tmp_path / f"{name}.jsonl", n, timed(1.0 + n))) for n, name in enumerate("ab"))
+    assert main(["compare", a, b]) == 0
+    assert "of the machine and not of the training: step_time at step 1" in capsys.readouterr().out
+    assert main(["compare", a, b, "--signal", "step_time"]) == 1
+
+
+def test_a_level_that_remembers_gets_a_wider_band() -> None:
+    """The mean of the last 30 episodes of two seeds wanders apart without a cause."""
+    from rlwatch.offline.compare.band import band_of
+
+    draw = np.random.default_rng(0)
+    raw = draw.normal(size=(2, 150))
+    kept = np.array([np.convolve(run, np.ones(30) / 30, "valid") for run in raw])
+    assert band_of(kept[:1], kept[1:]).limit[0] > 2 * band_of(kept[:1], kept[1:], one_seed=True).limit[0]
+
+
 def test_other_log_intervals_and_lengths_are_aligned(tmp_path: Path) -> None:
     """A log of every step against one of every ten: means of ten are compared, up to the end of the shorter."""
     fine = log(tmp_path / "fine.jsonl", 1, rows=500)

@@ -29,14 +29,14 @@ def open_checkpoint(path: str | Path) -> Opened:
     try:
         files = _files(place)
         found = Opened(place, {}, files)
-        parts = [(file, _read(file, found)) for file in files]
+        parts = [_read(file, found) for file in files]
     except OSError as error:
         raise CheckpointError(f"{place} cannot be read ({error.strerror or error})") from None
-    named = [name for _, tensors in parts for name in tensors]
-    clash = len(set(named)) < len(named)
-    for file, tensors in parts:
-        before = f"{file.stem}." if clash else ""
-        found.tensors |= {f"{before}{name}": tensor for name, tensor in tensors.items()}
+    for tensors in parts:
+        if not tensors.keys().isdisjoint(found.tensors):
+            several = ", ".join(each.name for each in files[:6])
+            raise CheckpointError(f"{place} holds several checkpoints with the same tensors: name one ({several})")
+        found.tensors |= tensors
     if not found.tensors:
         raise CheckpointError(f"{place} holds no tensor")
     found.tensors = {name: found.tensors[name] for name in sorted(found.tensors)}

@@ -73,7 +73,9 @@ def read_torch(path: Path) -> tuple[dict[str, Tensor], list[str]]:
 def _members(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
-            return sorted(name for name in archive.namelist() if name.endswith(".pth") and "/" not in name)
+            names = [name for name in archive.namelist() if name.endswith(".pth") and "/" not in name]
+            # As of a folder: the weights, not the optimizer's state, which a checkpoint of the start has not.
+            return sorted(name for name in names if "optimizer" not in name)
     except (OSError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path} is cut off or damaged ({error})") from None
 

@@ -7,8 +7,9 @@ seed is luckier from the first row to the last, is estimated from the runs: it g
 number of looks that the level is divided by.
 
 With one run a side nothing is known of seeds: the band is four times the noise of single rows around the run's own
-course. Two seeds of the same settings may leave it too (`benchmarks/compare_runs.py` says how often); it says where two
-runs parted, not whether the change between them is the cause.
+course, widened where the rows remember each other. Two seeds of the same settings may leave it too
+(`benchmarks/compare_runs.py` says how often); it says where two runs parted, not whether the change between them is the
+cause.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ SAME = 1e-3
 
 _PRIOR = 4.0
 _MAD = 1.4826
+_MOST_MEMORY = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,12 @@ class Band:
         return np.where(np.abs(away) > self.limit, np.sign(away), 0.0)
 
 
-def band_of(a: FloatArray, b: FloatArray) -> Band:
+def band_of(a: FloatArray, b: FloatArray, one_seed: bool = False) -> Band:
     """The band of two sides.
 
     Args:
         a, b: finite values, shape (runs of the side, n).
+        one_seed: two runs that are exactly equal at first: no luck of a seed lies between them.
 
     Raises:
         ModuleNotFoundError: there are seeds, and SciPy is missing.
@@ -72,11 +75,12 @@ def band_of(a: FloatArray, b: FloatArray) -> Band:
     n = a.shape[1]
     width = max(1, min(50, n // 30))
     means = smooth(a.mean(axis=0), width), smooth(b.mean(axis=0), width)
-    own_a, own_b = own_noise(a), own_noise(b)
     floor = SAME * float(np.median(np.abs(np.concatenate((a, b)))))
     free = a.shape[0] + b.shape[0] - 2
     if free < 2:
-        noise = float(np.hypot(own_a, own_b))
+        (noise_a, memory_a), (noise_b, memory_b) = own_noise(a), own_noise(b)
+        # The lesser memory: what a log averages it averages in both, but a break makes one side's rows alike.
+        noise = float(np.hypot(noise_a, noise_b)) * (1.0 if one_seed else min(memory_a, memory_b))
         return Band("own noise", *means, np.full(n, max(LOCAL * noise, floor)), noise / np.sqrt(2), width)
     away = np.vstack([_apart(side, width) for side in (a, b)])
     spread, looks = _spread(away, free)
@@ -105,16 +109,28 @@ def _spread(away: FloatArray, free: int) -> tuple[FloatArray, float]:
     return (free * local + _PRIOR * usual) / (free + _PRIOR), float(np.clip(looks, 1.0, n))
 
 
-def own_noise(side: FloatArray) -> float:
-    """Standard deviation of single rows around a run's own course, robust; the median over the runs of a side."""
+def own_noise(side: FloatArray) -> tuple[float, float]:
+    """Deviation of single rows around a run's own course, robust, and the memory of the rows; medians over the runs."""
     n = side.shape[1]
     window = max(5, n // 3) | 1
     found = []
     for run in side:
         away = run - smooth(run, window)
         robust = _MAD * float(np.median(np.abs(away)))
-        found.append((robust or float(away.std())) * np.sqrt(window / (window - 1)))
-    return float(np.median(found))
+        scale = robust or float(away.std())
+        found.append((scale * np.sqrt(window / (window - 1)), _memory(away)))
+    scale, memory = np.median(found, axis=0)
+    return float(scale), float(memory)
+
+
+def _memory(away: FloatArray) -> float:
+    """How much further than its rows a level wanders that remembers them: a mean of the last 100 episodes, say."""
+    largest = float(np.abs(away).max())
+    if not 0.0 < largest < np.inf:
+        return 1.0
+    scaled = away / largest
+    lag = min(_MOST_MEMORY, max(0.0, float(scaled[1:] @ scaled[:-1]) / float(scaled @ scaled)))
+    return float(np.sqrt((1.0 + lag) / (1.0 - lag)))
 
 
 def smooth(values: FloatArray, width: int) -> FloatArray:

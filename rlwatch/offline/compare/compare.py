@@ -25,6 +25,7 @@ class Comparison:
         a, b: the runs of each side; one that could not be read has an `error`.
         partings: the signals that parted, what parted first in front.
         together: the signals in which no parting was found.
+        machine: partings in speed and memory, which belong to the machine and count only where they are asked for.
         not_compared: the others, with the reason.
         records: what the records beside the logs say was different.
         asked: the signals that had to be compared; empty for all there are.
@@ -35,6 +36,7 @@ class Comparison:
     b: list[Run]
     partings: list[Difference] = field(default_factory=list)
     together: list[Difference] = field(default_factory=list)
+    machine: list[Difference] = field(default_factory=list)
     not_compared: list[Difference] = field(default_factory=list)
     records: Records = field(default_factory=Records)
     asked: tuple[str, ...] = ()
@@ -50,7 +52,11 @@ class Comparison:
         missing = [one for one in self.not_compared if one.signal in self.asked]
         if missing:
             return "; ".join(f"{one.signal} was not compared, because {one.why}" for one in missing)
-        return "" if self.partings or self.together else "there is no signal that both sides have and that was compared"
+        return (
+            ""
+            if self.partings or self.together or self.machine
+            else "there is no signal that both sides have and that was compared"
+        )
 
     @property
     def verdict(self) -> Verdict:
@@ -88,13 +94,14 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """The comparison as JSON values."""
+        told = (*self.partings, *self.machine, *self.together, *self.not_compared)
         return {
             "a": [_run(run) for run in self.a],
             "b": [_run(run) for run in self.b],
             "verdict": self.verdict,
             "not_evaluated": self.unevaluated,
             "first": self.partings[0].as_dict() if self.partings else None,
-            "signals": [one.as_dict() for one in (*self.partings, *self.together, *self.not_compared)],
+            "signals": [one.as_dict() for one in told],
             "equal": {"until": self.equal[0], "differ_next": self.equal[1]} if self.equal else None,
             "band": "seeds" if self.seeds else "own noise",
             "settings": [{"key": one.key, "a": list(one.a), "b": list(one.b)} for one in self.records.changed],
@@ -136,7 +143,8 @@ def compare(
             found.why += f" (did you mean {' or '.join(near)}?)"
         groups = {"parted": done.partings, "together": done.together, "not compared": done.not_compared}
         groups[found.verdict].append(found)
-    done.partings = ordered(done.partings)
+    done.machine = [one for one in done.partings if one.link == "system" and one.signal not in done.asked]
+    done.partings = ordered([one for one in done.partings if one not in done.machine])
     done.remarks = list(_remarks(done, read))
     return done
 
@@ -150,7 +158,7 @@ def _all(read: Sequence[Sequence[Run]]) -> list[str]:
 def _remarks(done: Comparison, read: Sequence[Sequence[Run]]) -> list[str]:
     said = []
     ends = {run.last for side in read for run in side}
-    if len(ends) > 1:
+    if len(ends) > 1 and (done.partings or done.together):
         short = min((run for side in read for run in side), key=lambda run: run.last)
         said.append(f"compared up to step {short.last}, where {short.name} ends (the longest goes to {max(ends)})")
     compared = [*done.partings, *done.together]

@@ -143,13 +143,13 @@ def _compare(found: Difference, aligned: Aligned, of_a: int) -> None:
     raw = aligned.values
     found.log = _spans(raw)
     values = np.log(raw) if found.log else raw
-    band = band_of(values[:of_a], values[of_a:])
+    equal = _equal(found, aligned)
+    band = band_of(values[:of_a], values[of_a:], one_seed=equal > 0)
     found.band, found.rows, found.averaged = band.kind, int(aligned.steps.size), aligned.averaged
     found.picture = (aligned, band)
     outside = band.outside
     begin = persistent(outside)
     found.verdict, found.step = "together", None
-    equal = _equal(found, aligned)
     if begin is not None:
         # The smoothed sides part early by half a window: the rows themselves, and where they are equal, know better.
         away = np.abs(values[of_a:].mean(axis=0) - values[:of_a].mean(axis=0))

@@ -46,7 +46,6 @@ def draw(done: Comparison, out: str | PathLike[str]) -> Path:
     try:
         import matplotlib
         from matplotlib.figure import Figure
-        from matplotlib.ticker import NullFormatter
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("pictures need matplotlib: pip install 'rlwatch[plots]'", name=error.name) from None
     path = Path(out)
@@ -55,7 +54,6 @@ def draw(done: Comparison, out: str | PathLike[str]) -> Path:
         axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False, gridspec_kw={"hspace": 0.42})[:, 0]
         for one, axis in zip(shown, axes, strict=True):
             _panel(axis, one, sum(not run.error for run in done.a))
-            axis.yaxis.set_minor_formatter(NullFormatter())
         axes[-1].set_xlabel("step", loc="right", labelpad=1)
         axes[0].legend(
             loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, fontsize=8, labelcolor=_TEXT,
@@ -81,7 +79,7 @@ def _panel(axis: Axes, one: Difference, of_a: int) -> None:
     if one.step is not None:
         axis.axvline(one.step, color=_STEP, linewidth=1.0, linestyle=(0, (4, 2)))
     if one.log:
-        axis.set_yscale("log")
+        _log_scale(axis, float(aligned.values.max() / aligned.values.min()))
     unit = SIGNALS[one.signal].unit if one.signal in SIGNALS else ""
     said = f"parted at step {one.step}" if one.verdict == "parted" else "no parting found"
     unit = f" ({unit})" if unit not in ("", "1", "reward") else ""
@@ -89,3 +87,13 @@ def _panel(axis: Axes, one: Difference, of_a: int) -> None:
     axis.set_title(title, loc="left", fontsize=9, color=_TEXT, pad=4)
     axis.grid(axis="y", color=_FAINT, linewidth=0.5)
     axis.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _log_scale(axis: Axes, span: float) -> None:
+    """A few plain numbers, however small the span."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if span < 30 else (1.0,), numticks=6))
+    axis.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.yaxis.set_minor_formatter(NullFormatter())

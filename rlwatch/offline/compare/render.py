@@ -34,9 +34,13 @@ def lines(done: Comparison) -> Iterator[str]:
         then = f", then differ: {', '.join(differing)}" if differing else ", the end"
         yield f"The logs are equal to the last digit up to step {until}{then}"
     yield from _partings(done)
-    if done.together:
+    if done.together or done.machine:
         yield ""
+    if done.together:
         yield f"no parting found: {', '.join(one.signal for one in done.together)}"
+    if done.machine:
+        said = ", ".join(f"{one.signal} at step {one.step} ({effect(one)} at the end)" for one in done.machine)
+        yield f"parted, but of the machine and not of the training: {said}"
     yield from _not_compared(done.not_compared)
     yield from _records(done)
     notes = [*done.remarks, *_notes(done)]
@@ -125,7 +129,7 @@ def _records(done: Comparison) -> Iterator[str]:
     if missing:
         yield f"settings not compared: no record beside {', '.join(missing[:3])}{', ...' * (len(missing) > 3)}"
     elif not changed:
-        yield "settings: the records show no difference"
+        yield f"settings: no difference in the {done.records.keys} keys that are recorded beside the logs"
     if changed:
         yield "settings that differ:"
         wide = max(len(one.key) for one in changed[: 2 * _SHOWN])
@@ -133,6 +137,8 @@ def _records(done: Comparison) -> Iterator[str]:
             yield f"  {one.key:<{wide}}  {_some(one.a)} -> {_some(one.b)}"
         if len(changed) > 2 * _SHOWN:
             yield f"  and {len(changed) - 2 * _SHOWN} more (--format json)"
+    if done.records.closed:
+        yield f"{', '.join(done.records.closed)} is a pickle and is not opened: what it holds is not compared"
     if done.records.varying:
         yield f"vary within a side: {', '.join(done.records.varying[:_SHOWN])}"
 

@@ -43,27 +43,40 @@ class Records:
         changed: keys that differ between the sides.
         varying: keys that differ between the runs of a side, and so are none of the difference.
         missing: runs without any record.
+        closed: pickles beside the logs, which are not opened.
+        keys: how many keys were compared.
     """
 
     changed: list[Changed] = field(default_factory=list)
     varying: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+    keys: int = 0
 
 
 def compare_records(a: Sequence[str], b: Sequence[str]) -> Records:
     """Compares what lies beside the logs of two sides."""
     sides = [[(run, of_run(run)) for run in side] for side in (a, b)]
-    found = Records(missing=[run for side in sides for run, values in side if not values])
+    closed = sorted({name for side in (a, b) for run in side for name in _pickles(run)})
+    found = Records(closed=closed, missing=[run for side in sides for run, values in side if not values])
     told = [[values for _, values in side if values] for side in sides]
     if not all(told):
         return found
-    for key in sorted({key for side in told for values in side for key in values}):
+    keys = sorted({key for side in told for values in side for key in values})
+    found.keys = len(keys)
+    for key in keys:
         of_a, of_b = ({values.get(key, _NOWHERE) for values in side} for side in told)
         if of_a.isdisjoint(of_b) and min(len(of_a), len(of_b)) == 1:
             found.changed.append(Changed(key, tuple(sorted(of_a)), tuple(sorted(of_b))))
         elif len(of_a) > 1 or len(of_b) > 1:
             found.varying.append(key)
     return found
+
+
+def _pickles(run: str) -> list[str]:
+    place = Path(run.partition("#")[0])
+    folders = (place, *place.glob("checkpoint-*")) if place.is_dir() else (place.parent,)
+    return ["training_args.bin"] if any((folder / "training_args.bin").is_file() for folder in folders) else []
 
 
 def of_run(run: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ QUANTILES = {"p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95}
 PICKS = 8  # best, worst and random samples of an incident, each
 TEXT = 4000  # characters of a prompt or completion
 BINS = 16  # of a histogram of rewards
+_PARTS = [part / BINS for part in range(1, BINS)]
 PAIRS = 8  # samples a step of which length and reward are written down
 _BY_SAMPLE = {
     "reward": "rewards",
@@ -61,10 +63,8 @@ def without_secrets(alert: Alert) -> Alert:
 
 def sample_summaries(samples: Mapping[str, Any]) -> dict[str, Any]:
     """`summary` of each array; of `rewards` a histogram too; and `pairs`, (length, reward) of a few samples."""
-    record: dict[str, Any] = {name: summary(values) for name, values in samples.items()}
+    record: dict[str, Any] = {name: summary(values, name == "rewards") for name, values in samples.items()}
     rewards, lengths = samples.get("rewards"), samples.get("response_lengths")
-    if isinstance(rewards, np.ndarray) and record["rewards"].get("max", 0.0) > record["rewards"].get("min", 0.0):
-        record["rewards"]["hist"] = histogram(rewards, record["rewards"]["min"], record["rewards"]["max"])
     if isinstance(rewards, np.ndarray) and isinstance(lengths, np.ndarray) and rewards.size == lengths.size:
         stride = -(-rewards.size // PAIRS) or 1
         pairs = zip(lengths[::stride].tolist(), rewards[::stride].tolist(), strict=True)
@@ -72,23 +72,25 @@ def sample_summaries(samples: Mapping[str, Any]) -> dict[str, Any]:
     return record
 
 
-def histogram(values: NDArray[np.float64], low: float, high: float) -> list[int]:
-    """How many of the finite values lie in each of `BINS` equal parts of [low, high], its ends included.
+def histogram(ordered: NDArray[np.float64]) -> list[int]:
+    """How many values lie in each of `BINS` equal parts between the smallest and the largest.
 
-    >>> histogram(np.array([0.0, 0.0, 1.0]), 0.0, 1.0)
+    Args:
+        ordered: finite values, ascending, shape (n,). Without a spread there is no histogram: [].
+
+    >>> histogram(np.array([0.0, 0.0, 1.0]))
     [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
     """
-    width = high - low
+    low = float(ordered[0])
+    width = float(ordered[-1]) - low
     if not 0.0 < width < math.inf:
         return []
-    with np.errstate(invalid="ignore"):
-        places = (values - low) * (BINS / width)
-    places = places[np.isfinite(places)].astype(np.int64).clip(0, BINS - 1)
-    return [int(count) for count in np.bincount(places, minlength=BINS)]
+    places = ordered.searchsorted([low + width * part for part in _PARTS]).tolist()
+    return [after - before for before, after in pairwise((0, *places, ordered.size))]
 
 
-def summary(values: Any) -> dict[str, Any]:
-    """The shape of a sample array in a dozen numbers; of texts, how many and how long.
+def summary(values: Any, bins: bool = False) -> dict[str, Any]:
+    """The shape of a sample array in a dozen numbers, and with `bins` its `hist`; of texts, how many and how long.
 
     `std` divides by n; quantiles interpolate linearly; non-finite values are counted and left out.
     """
@@ -103,7 +105,12 @@ def summary(values: Any) -> dict[str, Any]:
     result: dict[str, Any] = {"n": array.size}
     if ordered.size < array.size:
         result["nonfinite"] = array.size - ordered.size
-    return result | _moments(ordered) if ordered.size else result
+    if not ordered.size:
+        return result
+    result |= _moments(ordered)
+    if bins and (counts := histogram(ordered)):
+        result["hist"] = counts
+    return result
 
 
 def _moments(ordered: NDArray[np.float64]) -> dict[str, float]:

@@ -5,6 +5,7 @@ spells of trouble. Then `rlwatch report` is run on it in a process of its own, a
 
     python benchmarks/report.py
     python benchmarks/report.py --steps 100000
+    python benchmarks/report.py --runs 1000     what `rlwatch serve` takes for its list of so many runs
 
 Exit code: 0 if the slowest took 5 s or less and the file is below 2 MB, else 1. The goals are for 10,000 steps.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -59,6 +61,26 @@ def make_run(folder: Path, steps: int) -> Path:
     return where
 
 
+def time_list(runs: int, times: int) -> int:
+    """Times the list of runs: the first look, and later ones, when one run has grown."""
+    from rlwatch.report.server.pages import Pages
+
+    with tempfile.TemporaryDirectory() as folder:
+        one = make_run(Path(folder), 300)
+        for number in range(runs - 1):
+            shutil.copytree(one, Path(folder) / f"copy-{number}")
+        pages = Pages(Path(folder))
+        for number in range(times):
+            with (one / "alerts.jsonl").open("a") as stream:
+                stream.write("{}\n")
+            begin = time.perf_counter()
+            size = len(pages.index())
+            print(f"list {number + 1} of {runs} runs: {time.perf_counter() - begin:.2f} s, {size:,} characters")
+            time.sleep(2.1)  # for that long a look holds
+    print(f"load {os.getloadavg()[0]:.1f}")
+    return 0
+
+
 def processor_time() -> float:
     """Of the processes that have ended, in seconds."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -70,7 +92,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--runs", type=int, help="time the list of runs instead")
     args = parser.parse_args()
+    if args.runs:
+        return time_list(args.runs, args.times)
     with tempfile.TemporaryDirectory() as folder:
         run = make_run(Path(folder), args.steps)
         rows = sum(1 for _ in (run / "steps.jsonl").open("rb"))

@@ -17,6 +17,9 @@ from rlwatch.report.panels import Panel
 COLUMNS = 80
 """Spans of steps that the histograms are gathered in."""
 
+TIP = 120
+"""Characters of a message beside the mouse, where it stands in one line."""
+
 ROWS = 16
 PAIRS = 900
 
@@ -56,7 +59,8 @@ def marks_json(run: RunData, told: Sequence[Happening], room: float = 1.0) -> di
 
 
 def _mark(one: Happening) -> list[Any]:
-    return [one.step, one.what, one.says[:240], one.onset]
+    says = one.says if len(one.says) <= TIP else f"{one.says[: TIP - 3]}..."
+    return [one.step, one.what, says, one.onset]
 
 
 def heat_json(run: RunData) -> dict[str, Any] | None:

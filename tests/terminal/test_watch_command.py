@@ -321,6 +321,27 @@ def test_states_follow_the_rows(record: Record) -> None:
     assert "log advantage_std" in found["advantage_spike"].fix
 
 
+def test_states_of_rules_and_of_what_a_preset_lacks(record: Record) -> None:
+    """A rule is armed by all of its signals; where there is no critic its detectors are off, not starved."""
+    rules = ["kl > 9 for 20", "kl > 9 and entropy < 0.1"]
+    run = RunRecord(record(rows=40, close=False, preset="grpo", rules=rules))
+    run.refresh()
+    found = {line.detector: line.word for line in states(run)}
+    assert (found["rule:kl > 9 for 20"], found["rule:kl > 9 and entropy < 0.1"]) == ("armed", "starved")
+    assert found["value_failure"] == "off"
+
+
+def test_a_rollback_clears_the_alarm(record: Record) -> None:
+    """What was told before the run went back is no longer its state."""
+    run = RunRecord(record(nan_at=30))
+    run.refresh()
+    assert {line.detector: line.word for line in states(run)}["loss_nonfinite"] == "critical"
+    with (run.folder / "events.jsonl").open("a") as file:
+        file.write(json.dumps({"event": "rollback", "step": 31, "time": time.time() + 1}) + "\n")
+    run.refresh()
+    assert {line.detector: line.word for line in states(run)}["loss_nonfinite"] == "armed"
+
+
 def test_a_long_record_is_read_from_its_end(tmp_path: Path) -> None:
     """Of a million rows only the last are read, and what is kept does not grow."""
     folder = tmp_path / "long"

@@ -124,18 +124,18 @@ def _signals(folder: Any) -> str:
     rows: list[tuple[str, ...]] = []
     for name in record.names()[:MOST_SIGNALS]:
         values = record.values(name)
-        last = f"{values[-1]:.4g}"
+        last = f"{next((value for value in reversed(values) if value is not None), math.nan):.4g}"
         rows.append((name, last, _Html(_svg(values, f"{name}: {last} at the last of {len(values)} rows"))))
     return _table(("signal", "last", f"the last {len(record.rows)} rows"), rows) if rows else ""
 
 
-def _svg(values: Sequence[float], label: str) -> str:
+def _svg(values: Sequence[float | None], label: str) -> str:
     """A line in the text's colour, broken where a value is not finite; a column that holds several keeps its ends."""
     from rlwatch.terminal.glyphs import columns
 
-    finite = [value for value in values if math.isfinite(value)]
+    finite = [value for value in values if value is not None and math.isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
-    parts = columns(values, _WIDTH // 2)
+    parts = [[value for value in part if value is not None] for part in columns(values, _WIDTH // 2)]
     pieces, move = [], "M"
     for index, part in enumerate(parts):
         x = (index + 0.5) * _WIDTH / max(1, len(parts))

@@ -6,7 +6,9 @@ import math
 import statistics
 from collections.abc import Collection, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+_Value = TypeVar("_Value")
 
 
 class Glyphs(NamedTuple):
@@ -42,21 +44,23 @@ def glyphs_for(encoding: str) -> Glyphs:
     return UNICODE
 
 
-def sparkline(values: Sequence[float], width: int, glyphs: Glyphs) -> str:
-    """A line of at most `width` characters.
+def sparkline(values: Sequence[float | None], width: int, glyphs: Glyphs) -> str:
+    """A line of at most `width` characters; None, a row without the value, leaves a gap where it stands alone.
 
     Where a character stands for several values it shows their median, but a spike (far from the median of all, by the
     spread of all) is never lost to it, and a value that is not finite wins.
     """
-    finite = [value for value in values if math.isfinite(value)]
+    finite = [value for value in values if value is not None and math.isfinite(value)]
     middle = statistics.median(finite) if finite else 0.0
     usual = _SPIKE * statistics.median(abs(value - middle) for value in finite) if finite else 0.0
-    shown = [_shown(part, middle, usual) for part in columns(values, width)]
-    there = [value for value in shown if math.isfinite(value)] or [0.0]
-    return "".join(_glyph(value, min(there), max(there), glyphs) for value in shown)
+    parts = ([value for value in part if value is not None] for part in columns(values, width))
+    shown = [_shown(part, middle, usual) if part else None for part in parts]
+    there = [value for value in shown if value is not None and math.isfinite(value)] or [0.0]
+    low, high = min(there), max(there)
+    return "".join(" " if value is None else _glyph(value, low, high, glyphs) for value in shown)
 
 
-def columns(values: Sequence[float], width: int) -> list[Sequence[float]]:
+def columns(values: Sequence[_Value], width: int) -> list[Sequence[_Value]]:
     """The values in `width` parts of equal size, or one each where they are fewer."""
     count = min(len(values), max(1, width))
     edges = [index * len(values) // count for index in range(count + 1)] if count else [0]

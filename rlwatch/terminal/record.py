@@ -144,10 +144,10 @@ class RunRecord:
         price = settings.get("gpu_price") if isinstance(settings, Mapping) else None
         return Cost.of(self.row, self.seconds / self.row, gpus, price if isinstance(price, int | float) else None)
 
-    def values(self, name: str) -> list[float]:
-        """A signal over `rows`; NaN where a row lacks it is left out."""
+    def values(self, name: str) -> list[float | None]:
+        """A signal over `rows`; None where a row lacks it."""
         found = (row.get(name) for row in self.rows)
-        return [number(value) for value in found if value is not None]
+        return [None if value is None else number(value) for value in found]
 
     def names(self) -> list[str]:
         """The signals of the last rows."""

@@ -14,7 +14,7 @@ from rich.text import Text
 from rlwatch.detectors.roster import roster
 from rlwatch.offline.render import printable
 from rlwatch.terminal.glyphs import Glyphs, marks, sparkline
-from rlwatch.terminal.record import RunRecord
+from rlwatch.terminal.record import RunRecord, number
 from rlwatch.terminal.states import State, states
 
 STYLES = {
@@ -120,9 +120,10 @@ def _signals(record: RunRecord, space: Space, most: int) -> Iterator[Text]:
     for name in shown:
         values = record.values(name)
         text = Text(f"{_fit(printable(name), name_width):<{name_width}} ", no_wrap=True, overflow="crop")
-        text.append(f"{_value(values[-1]):>{_VALUE}}  ", "bold" if math.isfinite(values[-1]) else STYLES["critical"])
+        last = next((value for value in reversed(values) if value is not None), math.nan)
+        text.append(f"{_value(last):>{_VALUE}}  ", "bold" if math.isfinite(last) else STYLES["critical"])
         yield text.append(sparkline(values, width, space.glyphs), "cyan")
-    steps = [float(row["step"]) for row in record.rows if isinstance(row.get("step"), int)]
+    steps = [number(row.get("step")) for row in record.rows]
     told = {float(step) for alert in record.alerts if isinstance(step := alert.get("step"), int)}
     below = marks(steps, told, width, space.glyphs)
     if below:

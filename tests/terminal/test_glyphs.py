@@ -26,13 +26,20 @@ def test_a_spike_and_a_nan_outlive_the_narrowing() -> None:
     assert sparkline(values, 10, UNICODE)[1] == UNICODE.nonfinite
 
 
-@given(st.lists(st.floats(), max_size=60), st.integers(1, 40))
-def test_any_numbers_give_a_line_of_the_width(values: list[float], width: int) -> None:
+def test_rows_without_the_value_keep_their_place() -> None:
+    """A metric that comes every other row stands below those that come in each."""
+    assert sparkline([0.0, None, 1.0, None], 4, ASCII) == "_ # "
+    assert sparkline([0.0, None, None, 1.0], 2, ASCII) == "_#"
+    assert sparkline([None, None], 2, ASCII) == "  "
+
+
+@given(st.lists(st.none() | st.floats(), max_size=60), st.integers(1, 40))
+def test_any_numbers_give_a_line_of_the_width(values: list[float | None], width: int) -> None:
     """Infinities, NaN and the largest floats among them."""
     line = sparkline(values, width, UNICODE)
     assert len(line) == min(len(values), width)
-    assert set(line) <= {*UNICODE.levels, UNICODE.nonfinite}
-    assert [one for part in columns(values, width) for one in part] == values or any(map(math.isnan, values))
+    assert set(line) <= {*UNICODE.levels, UNICODE.nonfinite, " "}
+    assert [id(one) for part in columns(values, width) for one in part] == list(map(id, values))
 
 
 def test_marks_stand_below_their_steps() -> None:

@@ -82,6 +82,21 @@ def test_only_every_nth_step_is_measured() -> None:
     assert measured == [True, False, False, False, True, False, False, False, True]
 
 
+def test_a_longer_pace_counts_from_the_last_measurement() -> None:
+    """`every` raised from 3 to 4 after step 3: the next is 7, not 4, which is a multiple of it."""
+    net = model()
+    norms = update_norms(net, every=3)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    measured = []
+    for index in range(8):
+        step(norms, optimizer, net)
+        if norms.values:
+            measured.append(index)
+        if index == 3:
+            norms.every = 4
+    assert measured == [0, 3, 7]
+
+
 @pytest.mark.parametrize("share", [2, 8, 33])
 def test_memory_is_bounded_and_the_norm_estimated(share: int) -> None:
     """Of a model larger than `extra_bytes` a share is copied, and the scaled norm is near the true one."""

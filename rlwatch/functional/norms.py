@@ -66,7 +66,7 @@ class UpdateNorms:
         self.values: dict[str, Tensor] = {}
         self._model = model if isinstance(model, torch.nn.Module) else list(model)
         self._value = value if value is None or isinstance(value, torch.nn.Module) else list(value)
-        self._steps = 0
+        self._since = every - 1  # the first step is measured
         self._stride = 1
         self._before: list[tuple[list[Tensor], list[Tensor]]] = []
         self._guest = Guest()
@@ -74,10 +74,10 @@ class UpdateNorms:
     def begin(self) -> None:
         """Call before the optimizer's step: copies the weights if this step is to be measured."""
         self.values, self._before = {}, []
-        due = self._steps % self.every == 0
-        self._steps += 1
-        if not due or self._guest.off(_PART):
+        self._since += 1
+        if self._since < self.every or self._guest.off(_PART):
             return
+        self._since = 0
         try:
             self._before = self._copies()
         except Exception as error:  # noqa: BLE001 - a guest never raises into the loop, not even for want of memory

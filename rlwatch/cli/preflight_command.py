@@ -157,7 +157,8 @@ def critic(
         raise typer.BadParameter("Name MODULE:FUNCTION, or an environment with --env")
 
     def look() -> Report:
-        from rlwatch.preflight.critic import check_critic, from_env, from_function
+        from rlwatch.preflight.critic import check_critic
+        from rlwatch.preflight.critic_input import from_env, from_function
 
         batch = from_function(function) if function is not None else from_env(str(env), gamma=gamma)
         return check_critic(*batch, steps=steps, learning_rate=rate)

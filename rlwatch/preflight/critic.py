@@ -10,16 +10,13 @@ import numpy as np
 
 from rlwatch.observation import FloatArray
 from rlwatch.preflight.checks import PreflightError, Report
-from rlwatch.preflight.loading import load, words
+from rlwatch.preflight.loading import words
 
 if TYPE_CHECKING:
     import torch
 
-    from rlwatch.preflight.rolling import Episode
-
 _GOOD, _POOR = 0.9, 0.5
 _SCALE = 10.0
-_BEHIND = 0.05
 _ALIKE = 0.01
 
 
@@ -195,67 +192,3 @@ def _judge(report: Report, course: list[float], scaled: list[float], steps: int)
 
 def _idle(value: Any) -> bool:
     return value.grad is None or not bool(value.grad.abs().sum() > 0)
-
-
-def from_env(env: str, *, gamma: float = 0.95, episodes: int = 20, seed: int = 0) -> tuple[Any, FloatArray, FloatArray]:
-    """A usual critic (two layers of 64, tanh), and a batch: observations and returns of a fixed simple policy.
-
-    A random one would give equal states other returns, which no critic can fit.
-
-    Raises:
-        PreflightError: the environment cannot be made, or its episodes give no batch.
-    """
-    import torch
-
-    from rlwatch.preflight.env import maker
-    from rlwatch.preflight.env_reward import simple_policies
-    from rlwatch.preflight.rolling import play, random_policy
-
-    world = maker(env)()
-    try:
-        policy = next(iter(simple_policies(world, seed)), None) or random_policy(world, seed)
-        played = [play(world, policy, seed + k, 500) for k in range(episodes)]
-    except Exception as error:
-        raise PreflightError(f"{env} cannot be played ({words(error)})") from error
-    finally:
-        world.close()
-    seen, paid = _batch(played, gamma)
-    if len(seen) < 2:
-        raise PreflightError(f"{env} gave no batch: its episodes are cut off too early for --gamma {gamma:g}")
-    observations = np.array(seen)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        size = observations.shape[1]
-        layers = (torch.nn.Linear(size, 64), torch.nn.Tanh(), torch.nn.Linear(64, 64), torch.nn.Tanh())
-        critic = torch.nn.Sequential(*layers, torch.nn.Linear(64, 1))
-    return critic, observations, np.array(paid)
-
-
-def _batch(played: list[Episode], gamma: float) -> tuple[list[FloatArray], list[float]]:
-    """Observations and discounted returns; of an episode that was cut off the steps that the cut does not reach."""
-    seen: list[FloatArray] = []
-    paid: list[float] = []
-    for one in played:
-        returns = [0.0]
-        for reward in reversed(one.rewards):
-            returns.append(reward + gamma * returns[-1])
-        whole = returns[:0:-1]
-        if one.end != "terminated":
-            whole = [value for k, value in enumerate(whole) if gamma ** (len(whole) - k) < _BEHIND]
-        kept = min(len(one.observed), len(whole))
-        seen += one.observed[:kept]
-        paid += whole[:kept]
-    return seen, paid
-
-
-def from_function(name: str) -> tuple[Any, Any, Any]:
-    """What `module:function` gives: critic, observations, returns. Raises `PreflightError`."""
-    try:
-        found = load(name)()
-    except PreflightError:
-        raise
-    except Exception as error:
-        raise PreflightError(f"{name} raised {words(error)}") from error
-    if not isinstance(found, tuple) or len(found) != 3:
-        raise PreflightError(f"{name} has to return (critic, observations, returns)")
-    return found

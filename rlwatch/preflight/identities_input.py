@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rlwatch.preflight.checks import PreflightError
-from rlwatch.preflight.identities import Batch
+from rlwatch.preflight.identities_batch import Batch
 from rlwatch.preflight.loading import words
 from rlwatch.preflight.memory_parts import BYTES
 from rlwatch.preflight.rollouts import read_samples

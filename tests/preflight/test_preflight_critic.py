@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rlwatch.preflight import PreflightError, check_critic
-from rlwatch.preflight.critic import from_env
+from rlwatch.preflight.critic_input import from_env
 
 
 def batch(count: int = 128, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:

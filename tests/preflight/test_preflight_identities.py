@@ -12,7 +12,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from rlwatch.preflight import PreflightError, check_identities
-from rlwatch.preflight.identities import Batch, _prompts, _sampled
+from rlwatch.preflight.identities_batch import Batch, random_prompts, sample
 from rlwatch.preflight.identities_input import load_model, read_batch
 
 
@@ -29,7 +29,7 @@ def model(seed: int = 0, dropout: float = 0.0) -> Any:
 def sampled(policy: Any, temperature: float = 1.0) -> Batch:
     """A batch of the policy's own samples."""
     torch.manual_seed(1)
-    return _sampled(policy, _prompts(policy, None), temperature, 16)
+    return sample(policy, random_prompts(policy, None), temperature, 16)
 
 
 def test_a_sound_setup_passes() -> None:

@@ -1,7 +1,7 @@
 """The drawings of the run report, by Bokeh: a template of each kind, which the page fills with data.
 
 A figure for each signal would take Bokeh 80 ms to write; a template is written once, and the page
-(`templates/page.js`) makes as many copies as it has signals. Sources carry names, by which the page finds them, and
+(`templates/drawings.js`) makes as many copies as it has signals. Sources carry names, by which the page finds them, and
 what has a colour carries its role as a tag, by which the page paints it light or dark.
 """
 

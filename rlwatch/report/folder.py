@@ -11,7 +11,8 @@ from typing import Any
 
 from rlwatch.alert import Alert, Severity
 from rlwatch.detectors.coverage import Coverage, CoverageReport
-from rlwatch.report.data import Columns, ReportError, RunData
+from rlwatch.report.columns import Columns
+from rlwatch.report.data import ReportError, RunData
 from rlwatch.terminal.folder import life
 
 LONGEST_LINE = 4 << 20

@@ -9,13 +9,15 @@ from pathlib import Path
 
 from rlwatch.diagnosis import Incident, incident_of
 from rlwatch.report import facts
-from rlwatch.report.data import Columns, ReportError, RunData
+from rlwatch.report.columns import Columns
+from rlwatch.report.data import ReportError, RunData
 from rlwatch.report.folder import alert_of, coverage_of, document, lines_of
 from rlwatch.report.loop import NARROW, WIDE, drawing
 from rlwatch.report.marks import happenings, link_states
-from rlwatch.report.page import entry, finish
+from rlwatch.report.page import finish
 from rlwatch.report.panels import FIRST, panels_named, told_of
 from rlwatch.report.playbook_pages import pages
+from rlwatch.report.sections import entry
 from rlwatch.report.write import NAME
 from rlwatch.sinks.files import replace
 

@@ -14,12 +14,11 @@ from markupsafe import Markup
 
 from rlwatch.diagnosis.timing import NAMES
 from rlwatch.report import facts
-from rlwatch.report.data import RunData, worst_of
-from rlwatch.report.downsample import Thinned
+from rlwatch.report.data import RunData
 from rlwatch.report.loop import NARROW, WIDE, drawing
 from rlwatch.report.marks import Happening, happenings, link_states, names_of
 from rlwatch.report.panels import Panel, panels_of
-from rlwatch.report.sketch import sketch
+from rlwatch.report.sections import INCIDENTS, done, entry, incidents, todo
 from rlwatch.report.text import counted, duration, number, shown, value_text
 from rlwatch.report.verdict import Verdict, verdict_of
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = Path(__file__).with_name("templates")
-INCIDENTS = 10
+SCRIPTS = "theme.js", "drawings.js", "zoom.js", "live.js", "begin.js"
 LISTED = 200
 LIMIT = 2_000_000
 """Bytes that a report stays below."""
@@ -90,8 +89,8 @@ def _render(run: RunData, live: Mapping[str, Any] | None, script: str | None, ro
         "told": told[:listed],
         "untold": max(0, len(told) - listed),
         "incidents": incidents(run, max(1, int(INCIDENTS * room))),
-        "done": _done(run) if verdict.word == "Rolled back" else "",
-        "todo": _todo(run),
+        "done": done(run) if verdict.word == "Rolled back" else "",
+        "todo": todo(run),
         "main": [entry(run, panel, plain) for panel in main],
         "more": [entry(run, panel, plain) for panel in more],
         "left": left,
@@ -119,7 +118,7 @@ def finish(
     script: str | None = None,
 ) -> str:
     """The template with style and scripts, and the policy that lets these scripts run and no other."""
-    scripts = [Markup(text) for text in (bokeh, _text("page.js")) if text]
+    scripts = [Markup(text) for text in (bokeh, _script()) if text]
     policy = ["default-src 'none'", "style-src 'unsafe-inline'", "img-src data: blob:", "base-uri 'none'"]
     sources = [*map(_hash, scripts), *(["'self'"] if script else [])]
     policy += [f"script-src {' '.join(sources)}", f"connect-src {_SELF if live else _NONE}", "form-action 'none'"]
@@ -137,6 +136,13 @@ def _hash(script: str) -> str:
 @lru_cache(maxsize=8)
 def _text(name: str) -> str:
     return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=1)
+def _script() -> str:
+    """The page's own script: its parts in one function, which leaves nothing behind outside of it."""
+    parts = "\n".join(_text(name) for name in SCRIPTS)
+    return f'"use strict";\n(() => {{\n{parts}\nbegin();\n}})();\n'
 
 
 def _bokeh() -> str | None:
@@ -161,68 +167,6 @@ def _drawn(
         "heat": heat_json(run),
         "scatter": scatter_json(run),
     }
-
-
-def _done(run: RunData) -> str:
-    """What the last rollback changed."""
-    changes = run.rollbacks[-1].get("remedies")
-    told = [shown(change, 120) for change in changes[:4]] if isinstance(changes, list) else []
-    return "; ".join(told) or "the state of an earlier step, without a change"
-
-
-def _todo(run: RunData) -> str:
-    """The first fix of the worst incident."""
-    worst = worst_of(run.incidents)
-    return worst.fixes[0].text if worst is not None and worst.fixes else ""
-
-
-def entry(run: RunData, panel: Panel, plain: bool) -> dict[str, Any]:
-    """What a page says of a signal in words, and the plain drawing where there is no other."""
-    ends = panel.extremes
-    words = f"{panel.label}: "
-    if ends is None:
-        words += "no finite value"
-    else:
-        least, at, most, then = ends
-        words += f"lowest {number(least)} at step {at:,}, highest {number(most)} at step {then:,}"
-        words += f", last {number(panel.last)}"
-    if panel.bad:
-        step, what = panel.bad[0]
-        words += f"; {what} in {counted(len(panel.bad), 'step')}, first at step {step:,}"
-    return {
-        "panel": panel,
-        "words": words,
-        "rows": table(panel.points),
-        "drawing": sketch(run, panel) if plain else None,
-    }
-
-
-def table(points: Thinned, rows: int = 8) -> list[tuple[str, str, str, str]]:
-    """A signal in a few lines: steps, smallest, median and largest value of what is drawn there."""
-    steps, values, _ = points
-    size = -(-len(values) // rows) or 1
-    found = []
-    for first in range(0, len(values), size):
-        part = sorted(map(float, values[first : first + size]))
-        span = f"{steps[first]:,} to {steps[min(first + size, len(steps)) - 1]:,}"
-        found.append((span, number(part[0]), number(part[len(part) // 2]), number(part[-1])))
-    return found
-
-
-def incidents(run: RunData, most: int = INCIDENTS) -> list[dict[str, Any]]:
-    """Each incident with its alerts' evidence, its fixes and the playbook's pages, worst first."""
-    from rlwatch.report.playbook_pages import pages
-
-    ranked = sorted(run.incidents, key=lambda one: (one.severity != "critical", one.onset))[:most]
-    shown_pages: set[str] = set()
-    found = []
-    for one in sorted(ranked, key=lambda one: one.onset):
-        events = [one.first, *(event for event in one.events if event is not one.first)]
-        told = pages(event.alert.detector for event in events)
-        new = {name: text for name, text in told.items() if name not in shown_pages}
-        shown_pages |= new.keys()
-        found.append({"incident": one, "pages": new, "events": events})
-    return found
 
 
 def as_json(data: Any) -> Markup:

@@ -11,7 +11,8 @@ from rlwatch.guest import Guest
 from rlwatch.intake import Intake
 from rlwatch.offline.ingest import IngestError, Log
 from rlwatch.offline.replay import watch_for
-from rlwatch.report.data import Columns, ReportError, RunData
+from rlwatch.report.columns import Columns
+from rlwatch.report.data import ReportError, RunData
 from rlwatch.sinks.records import pick_samples, sample_summaries
 
 _TEXTS = ("completions", "prompts", "rewards")

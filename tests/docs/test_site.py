@@ -141,6 +141,17 @@ def test_a_link_of_the_repository_works_in_the_site(rewrite: Any, page: str, lin
     assert rewrite(page, link) == expected
 
 
+def test_a_page_that_nobody_listed_is_listed(rewrite: Any) -> None:
+    """A new page of docs/ is in the contents without a word from its author; where there is none, no empty caption."""
+    from rlwatch_pages.links import _contents
+
+    text = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^[\w/]+$", text, re.MULTILINE))
+    assert ":caption: More" not in _contents(text, named)
+    assert ":caption: More\n:hidden:\n\nnew_page\n```" in _contents(text, {*named, "new_page", "index"})
+    assert "all others" not in _contents(text, named) + _contents(text, {*named, "new_page"})
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_open_in_a_browser(site: Path, scheme: str) -> None:

@@ -15,17 +15,24 @@ _FOLDERS = {
     "generated/benchmarks/": "benchmarks/",
     "generated/examples/": "examples/",
 }
-_OPTIONAL = re.compile(r"^(\w+)\?\n", re.MULTILINE)
-"""A line of a toctree, `name?`: a page that an edition may lack."""
 
 
 def rewrite(app: Any, name: str, source: list[str]) -> None:
     """Turns the links of one page, outside of code blocks, and tells what none of them can be."""
     if name == "index":
-        source[0] = _OPTIONAL.sub(lambda m: f"{m[1]}\n" if m[1] in app.env.found_docs else "", source[0])
+        source[0] = _contents(source[0], set(app.env.found_docs))
     here = posixpath.dirname(_in_repository(name))
     parts = re.split(r"(^```.*?^```[^\n]*$)", source[0], flags=re.MULTILINE | re.DOTALL)
     source[0] = "".join(part if part.startswith("```") else _LINK.sub(lambda m: _link(m, here), part) for part in parts)
+
+
+def _contents(text: str, pages: set[str]) -> str:
+    """The front page with the pages that no toctree names in the place of `all others`."""
+    named = set(re.findall(r"^[\w/]+$", text, re.MULTILINE))
+    others = sorted(page for page in pages - named - {"index"} if "/" not in page)
+    if others:
+        return text.replace("all others\n", "".join(f"{page}\n" for page in others))
+    return re.sub(r"```\{toctree\}\n:caption: More\n:hidden:\n\nall others\n```\n\n?", "", text)
 
 
 def _in_repository(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def read_folder(path: str | PathLike[str]) -> RunData:
     info = document(place / "run.json")
     run = columns.fill(str(info.get("run_id") or place.resolve().name))
     run.remarks = remarks
-    run.alerts = [alert for line in lines_of(place / "alerts.jsonl", remarks) if (alert := alert_of(line)) is not None]
+    run.alerts = alerts_of(lines_of(place / "alerts.jsonl", remarks))
     events = (line for line in lines_of(place / "events.jsonl", remarks) if isinstance(line.get("step"), int))
     run.events = [event for event, _ in zip(events, range(MAX_EVENTS), strict=False)]
     run.coverage = coverage_of(info.pop("coverage", None), len(columns))
@@ -66,6 +66,11 @@ def document(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def alerts_of(lines: Iterable[Mapping[str, Any]]) -> list[Alert]:
+    """The alerts among lines, in their order."""
+    return [alert for line in lines if (alert := alert_of(line)) is not None]
 
 
 def alert_of(line: Mapping[str, Any]) -> Alert | None:
@@ -106,7 +111,7 @@ def _samples(place: Path, remarks: list[str]) -> list[dict[str, Any]]:
     seen = set()
     for file in files:
         for line in lines_of(file, remarks):
-            key = (line.get("step"), line.get("pick"), line.get("index"))
+            key = repr((line.get("step"), line.get("pick"), line.get("index")))
             if isinstance(line.get("step"), int) and key not in seen and len(found) < MAX_SAMPLES:
                 seen.add(key)
                 found.append(line)

@@ -11,7 +11,7 @@ from rlwatch.diagnosis import Incident, incident_of
 from rlwatch.report import facts
 from rlwatch.report.columns import Columns
 from rlwatch.report.data import ReportError, RunData
-from rlwatch.report.folder import alert_of, coverage_of, document, lines_of
+from rlwatch.report.folder import alert_of, alerts_of, coverage_of, document, lines_of
 from rlwatch.report.loop import NARROW, WIDE, drawing
 from rlwatch.report.marks import happenings, link_states
 from rlwatch.report.page import finish
@@ -46,9 +46,9 @@ def read_incident(folder: Path) -> RunData:
     run = columns.fill(str(info.get("run_id") or home.resolve().name))
     timeline = list(lines_of(folder / "timeline.jsonl", remarks))
     begin = int(run.steps[0]) if len(run.steps) else alert.step
-    earlier = [line for line in lines_of(home / "alerts.jsonl", remarks) if begin <= line.get("step", -1) <= alert.step]
-    found = {repr(told): told for line in (*earlier, *timeline) if (told := alert_of(line)) is not None}
-    run.alerts = sorted(found.values(), key=lambda told: told.step) or [alert]
+    earlier = [one for one in alerts_of(lines_of(home / "alerts.jsonl", remarks)) if begin <= one.step <= alert.step]
+    found = {repr(one): one for one in (*earlier, *alerts_of(timeline))}
+    run.alerts = sorted(found.values(), key=lambda one: one.step) or [alert]
     run.events = [line for line in timeline if "event" in line and isinstance(line.get("step"), int)]
     run.coverage = coverage_of(info.pop("coverage", None), len(columns))
     run.info, run.remarks = info, remarks

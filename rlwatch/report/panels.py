@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rlwatch.detectors.registry import detector_classes
+from rlwatch.observation import FloatArray
 from rlwatch.report.band import Band, band_of
 from rlwatch.report.data import RunData
 from rlwatch.report.downsample import Thinned, thin
@@ -116,13 +117,19 @@ def told_of(run: RunData) -> set[str]:
 def _panel(run: RunData, name: str, points: int) -> Panel:
     column = run.signals[name]
     finite = column[np.isfinite(column)]
-    log = len(finite) > 1 and float(finite.min()) > 0.0 and float(finite.max()) > _HEAVY * float(np.median(finite))
+    log = len(finite) > 1 and float(finite.min()) > 0.0 and float(finite.max()) > _HEAVY * _middle(finite)
     thinned = thin(run.steps, column, points)
     band = band_of(run.steps, column, run.given_up, log=log, knots=KNOTS)
     low, high = _ends(thinned, band, log)
     signal = SIGNALS.get(name)
     unit, meaning = (signal.unit, signal.meaning) if signal else ("", "A number under a key that no alias knows.")
     return Panel(name, "" if unit == "1" else unit, meaning, log, thinned, band, run.nonfinite.get(name, []), low, high)
+
+
+def _middle(values: FloatArray) -> float:
+    """The median; of values near the largest that there are, infinity."""
+    with np.errstate(over="ignore"):
+        return float(np.median(values))
 
 
 def _ends(points: Thinned, band: Band, log: bool) -> tuple[float, float]:

@@ -15,7 +15,8 @@ from rlwatch.report.incident_page import render_incident
 from rlwatch.report.page import LIMIT, render
 
 PLAIN: list[Any] = [
-    None, True, 0, -1, 5, 10**30, 2**60, 1e308, -1e-320, "NaN", "Infinity", "x<y>", "\u202e", [], {}, [1, 2], "critical",
+    None, True, 0, -1, 5, 10**30, 2**60, 1e308, -1e-320, "NaN", "Infinity", "x<y>", "\u202e", [], {}, [1, 2],
+    "critical",
 ]  # fmt: skip
 KEYS = (
     "step", "row", "time", "loss", "kl", "extra", "samples", "alerts", "detector", "severity", "message", "evidence",
@@ -49,7 +50,8 @@ def test_no_record_is_too_strange(tmp_path: Path, seed: int) -> None:
     )  # fmt: skip
     incident = home / "incidents" / "5-kl_explosion"
     write_run(incident, [], window=lines(9, loss=0.5), timeline=lines(2, **alert), samples=lines(2))
-    (incident / "alert.json").write_text(json.dumps(alert | {"step": 5, "evidence": anything(chance)}), encoding="utf-8")
+    first = json.dumps(alert | {"step": 5, "evidence": anything(chance)})
+    (incident / "alert.json").write_text(first, encoding="utf-8")
     names = ("run_id", "settings", "versions", "command", "started", "coverage", "summary", "recording", "pid", "host")
     info = {name: anything(chance) for name in names}
     (home / "run.json").write_text(json.dumps(info), encoding="utf-8")

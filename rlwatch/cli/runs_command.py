@@ -50,8 +50,8 @@ def runs(
     \b
     Exit codes, of the worst run:
       0    no alert
-      1    warnings
-      2    criticals
+      1    warnings, or no critical since the run went back
+      2    criticals, or rlwatch halted the run
       3    a run cannot be read, or there is none
       64   the command line is wrong
     """

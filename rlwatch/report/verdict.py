@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from rlwatch.diagnosis.outcome import outcome_of
 from rlwatch.report.data import RunData, worst_of
 from rlwatch.report.text import counted
 
@@ -29,16 +30,17 @@ def _judgement(run: RunData) -> tuple[str, Tone, str]:
     if not len(run.steps):
         return "Nothing yet", "plain", "No training step was recorded."
     criticals = [alert for alert in run.alerts if alert.critical]
-    halts = [event for event in run.events if event.get("event") == "halt"]
-    if halts:
-        return "Halted", "bad", f"rlwatch stopped the run at step {halts[-1]['step']:,}. {_broke(run)}"
+    outcome = outcome_of(((alert.step, alert.severity, alert.time) for alert in run.alerts), run.events)
+    if outcome == "halted":
+        halt = next(event for event in reversed(run.events) if event.get("event") == "halt")
+        return "Halted", "bad", f"rlwatch stopped the run at step {halt['step']:,}. {_broke(run)}"
     if run.rollbacks:
         last = run.rollbacks[-1]
         times = "once," if len(run.rollbacks) == 1 else f"{len(run.rollbacks)} times, last"
         back = f"It went back {times} from step {last['step']:,} to the state of step {last['to_step']:,}"
-        if any(alert.step > last["step"] for alert in criticals):
-            return "Critical", "bad", f"{_broke(run)} {back}, and a critical alert came again."
-        return "Rolled back", "good", f"{_broke(run)} {back}; no critical alert has come since."
+        if outcome == "recovered":
+            return "Rolled back", "good", f"{_broke(run)} {back}; no critical alert has come since."
+        return "Critical", "bad", f"{_broke(run)} {back}, and a critical alert came again."
     if criticals:
         return "Critical", "bad", _broke(run)
     if run.alerts:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rlwatch.diagnosis.outcome import Outcome, Told, outcome_of, told_of
 from rlwatch.terminal.folder import FolderError, changed, life, read_info, runs_below
 from rlwatch.terminal.tail import Tail
 
@@ -21,7 +22,11 @@ LAST_BYTES = 64 * 2**10
 ALERT_BYTES = 2**20
 """Of a live run's alerts.jsonl, for its counts: those of thousands of alerts."""
 
-VERDICTS = ("critical", "warning", "unreadable", "clean")
+VERDICTS = ("critical", "halted", "warning", "recovered", "unreadable", "clean")
+"""The worst first."""
+
+CODES = {"clean": 0, "recovered": 1, "warning": 1, "halted": 2, "critical": 2, "unreadable": 3}
+"""Exit codes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,7 @@ class Run:
     Attributes:
         run: the folder.
         life: `running`, `ended`, `died` (the process has gone, the run was not closed); "" if unreadable.
-        verdict: `critical`, `warning`, `clean`, or `unreadable`.
+        verdict: what `rlwatch.diagnosis.outcome` says, or `unreadable`.
         started, changed: seconds since 1970, 0 where unknown.
         first: what broke first, as the run's own diagnosis says; "" where nothing did.
         error: why it cannot be read.
@@ -97,7 +102,7 @@ def _run(folder: Path, info: Mapping[str, Any], state: str) -> Run:
     return Run(
         run=os.fspath(folder),
         life=state,
-        verdict="critical" if counts["critical"] else "warning" if counts["warning"] else "clean",
+        verdict=_verdict(folder, counts, summary if whole else {}),
         step=step if isinstance(step, int) else None,
         rows=int(_number(rows)),
         criticals=counts["critical"],
@@ -108,6 +113,20 @@ def _run(folder: Path, info: Mapping[str, Any], state: str) -> Run:
         seconds=_number(summary.get("seconds")) if summary else max(0.0, last - started) if started else 0.0,
         changed=last,
     )
+
+
+def _verdict(folder: Path, counts: Mapping[str, int], summary: Mapping[str, Any]) -> Outcome:
+    """By the counts, and by what was done to the run."""
+    told: list[Told] = [(None, severity, None) for severity, count in counts.items() if count]
+    events = summary.get("events")
+    done = [_mapping(event) for event in events] if isinstance(events, list) else []
+    if not isinstance(events, list):
+        with suppress(OSError):
+            done = list(Tail(folder / "events.jsonl", ALERT_BYTES).poll())
+    if done and counts["critical"]:
+        with suppress(OSError):
+            told = [told_of(alert) for alert in Tail(folder / "alerts.jsonl", ALERT_BYTES).poll()] or told
+    return outcome_of(told, done)
 
 
 def _counts(alerts: Any) -> dict[str, int]:

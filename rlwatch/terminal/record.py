@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlwatch.diagnosis.cost import Cost
+from rlwatch.diagnosis.outcome import Outcome, Told, outcome_of, told_of
 from rlwatch.terminal.folder import FolderError, Life, changed, life, read_info
 from rlwatch.terminal.tail import Tail
 
@@ -61,10 +62,12 @@ class RunRecord:
         self.counts: dict[str, dict[str, int]] = {}
         self.alerted: dict[str, Alarm] = {}
         self.went_back = 0.0
+        self.last_critical: Told | None = None
         self.diagnosis: dict[str, Any] = {}
         self._steps = Tail(folder / "steps.jsonl", LAST_BYTES)
         self._alerts = Tail(folder / "alerts.jsonl")
         self._events = Tail(folder / "events.jsonl")
+        self._done: list[dict[str, Any]] = []  # the last thing done to the run
         self._stamp: object = None
 
     def refresh(self) -> bool:
@@ -79,6 +82,8 @@ class RunRecord:
             self._alert(alert)
         for event in self._events.poll():
             self.events.append(event)
+            if event.get("event") in ("rollback", "halt"):
+                self._done = [event]
             if event.get("event") == "rollback":
                 self.went_back = _number(event.get("time"), self.went_back)
         if self.total != told or (self.diagnosis == {} and self.alerts):
@@ -103,10 +108,10 @@ class RunRecord:
         return sum(sum(count.values()) for count in self.counts.values())
 
     @property
-    def worst(self) -> str:
-        """`clean`, `warning` or `critical`."""
-        severities = {severity for count in self.counts.values() for severity in count}
-        return next((one for one in ("critical", "warning") if one in severities), "clean")
+    def outcome(self) -> Outcome:
+        """How the run stands."""
+        told: list[Told] = [(None, "warning", None)] if self.counts else []
+        return outcome_of([*told, self.last_critical] if self.last_critical else told, self._done)
 
     @property
     def step(self) -> int | None:
@@ -176,6 +181,8 @@ class RunRecord:
     def _alert(self, alert: dict[str, Any]) -> None:
         name, severity = str(alert.get("detector")), str(alert.get("severity"))
         alert.pop("evidence", None)
+        if severity == "critical":
+            self.last_critical = told_of(alert)
         self.alerts.append(alert)
         if name in self.counts or len(self.counts) < MOST_SIGNALS:
             count = self.counts.setdefault(name, {})

@@ -17,10 +17,9 @@ from rich.text import Text
 from rlwatch.offline.render import printable
 from rlwatch.sinks.jsonl import clean
 from rlwatch.terminal.folder import FolderError
-from rlwatch.terminal.listing import ORDERS, Run, runs_in
+from rlwatch.terminal.listing import CODES, ORDERS, Run, runs_in
 from rlwatch.terminal.view import STYLES
 
-CODES = {"clean": 0, "warning": 1, "critical": 2, "unreadable": 3}
 _WIDE = 100  # columns from which the table has them all
 
 

@@ -17,11 +17,12 @@ from rich.live import Live
 from rlwatch.sinks.jsonl import clean
 from rlwatch.terminal.folder import FolderError, run_folder
 from rlwatch.terminal.glyphs import glyphs_for
+from rlwatch.terminal.listing import CODES
 from rlwatch.terminal.record import RunRecord
 from rlwatch.terminal.states import states
 from rlwatch.terminal.view import Space, alert_line, blind_lines, header, picture, verdict
 
-CLEAN, WARNINGS, CRITICALS, UNREADABLE = range(4)
+UNREADABLE = CODES["unreadable"]
 TELL_S = 30.0  # between two lines on a run's progress where there is no terminal
 NARROWEST = 40
 
@@ -48,7 +49,7 @@ def show(path: Path, *, once: bool, every: float, idle: float | None, form: Form
         return _unreadable(f"{path} cannot be read: {error.strerror}")
     if record.life == "died":
         return _unreadable(f"the run's process ({record.info.get('pid')}) has died without closing the run")
-    return {"clean": CLEAN, "warning": WARNINGS, "critical": CRITICALS}[record.worst]
+    return CODES[record.outcome]
 
 
 def _can_draw(console: Console) -> bool:
@@ -144,7 +145,7 @@ def snapshot(record: RunRecord) -> dict[str, Any]:
     data = {
         "run": os.fspath(record.folder),
         "life": record.life,
-        "verdict": record.worst,
+        "verdict": record.outcome,
         "step": record.step,
         "rows": record.row,
         "seconds": record.seconds,

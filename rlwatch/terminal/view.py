@@ -19,6 +19,7 @@ from rlwatch.terminal.states import State, states
 
 STYLES = {
     "critical": "bold red", "warning": "yellow", "armed": "green", "clean": "green", "failed": "magenta",
+    "recovered": "green", "halted": "bold red",
     "died": "bold red", "running": "bold", "ended": "bold",
 }  # fmt: skip
 
@@ -84,7 +85,7 @@ def header(record: RunRecord, space: Space) -> Iterator[Text]:
 def verdict(record: RunRecord, space: Space) -> Iterator[Text]:
     """The verdict, what broke first, the first thing to do, and what was done to the run."""
     counts = Counter({s: sum(count.get(s, 0) for count in record.counts.values()) for s in ("critical", "warning")})
-    text = Text("verdict  ", no_wrap=True, overflow="crop").append(record.worst.upper(), STYLES[record.worst])
+    text = Text("verdict  ", no_wrap=True, overflow="crop").append(record.outcome.upper(), STYLES[record.outcome])
     told = [f"{n} {severity}{'s' * (n != 1)}" for severity, n in counts.items() if n]
     yield text.append(f" ({', '.join(told)})" if told else "")
     found = record.diagnosis

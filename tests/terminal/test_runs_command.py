@@ -128,3 +128,28 @@ def test_no_runs_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert said.out == ""
     assert sentence in said.err
     assert said.err.count("\n") == 1
+
+
+def test_a_run_that_went_back_and_stayed_well_has_recovered(
+    record: Record, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The list, the live view and the doctor say the same of it; a critical alert after that is critical again."""
+    folder = record("back", nan_at=30)
+    last = json.loads((folder / "alerts.jsonl").read_text().splitlines()[-1])
+    event = {"event": "rollback", "step": 30, "to_step": 20, "time": last["time"] + 1, "remedies": ["rate x0.2"]}
+    (folder / "events.jsonl").write_text(json.dumps(event) + "\n")
+    info = json.loads((folder / "run.json").read_text())
+    info["summary"]["events"] = [event]
+    (folder / "run.json").write_text(json.dumps(info))
+    code, found = listed(capsys, folder.parent)
+    assert (code, found[0]["verdict"]) == (1, "recovered")
+    assert main(["watch", str(folder), "--once"]) == 1
+    assert "RECOVERED" in capsys.readouterr().out
+    assert main(["doctor", str(folder)]) == 1
+    said = capsys.readouterr().out
+    assert "ADJUST" in said.splitlines()[0]
+    assert "Keep what it changed (rate x0.2)" in said
+    assert "Stop the run" not in said
+    with (folder / "alerts.jsonl").open("a") as file:
+        file.write(json.dumps({**last, "severity": "critical", "step": 35, "time": last["time"] + 2}) + "\n")
+    assert listed(capsys, folder.parent)[0] == 2

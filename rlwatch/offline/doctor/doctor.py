@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rlwatch.diagnosis.advice import Advice
+from rlwatch.diagnosis.outcome import outcome_of
 from rlwatch.offline.audit import environment, record
 from rlwatch.offline.audit.finding import Finding, ordered
+from rlwatch.offline.doctor.done import events_of
 from rlwatch.offline.doctor.saved import Saved, checkpoints_of
 from rlwatch.offline.render import printable
 from rlwatch.offline.replay import Replay, replay
@@ -44,12 +46,27 @@ class Diagnosis:
         checkpoints: by step.
         findings: of its record.
         parts: of the score.
+        events: what rlwatch did to the run while it went on.
     """
 
     replay: Replay
     checkpoints: list[Saved] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def recovered(self) -> str:
+        """One sentence where the run went back and no critical alert has come since, else empty."""
+        told = ((alert.step, alert.severity, None) for alert in self.replay.alerts)
+        if outcome_of(told, self.events) != "recovered":
+            return ""
+        return f"rlwatch took the run back at step {self.went_back.get('step')}; no critical alert has come since"
+
+    @property
+    def went_back(self) -> dict[str, Any]:
+        """The last event of going back; {} without one."""
+        return next((event for event in reversed(self.events) if event.get("event") == "rollback"), {})
 
     @property
     def score(self) -> int | None:
@@ -63,10 +80,10 @@ class Diagnosis:
 
     @property
     def verdict(self) -> Literal["healthy", "adjust", "stop", "not evaluated"]:
-        """One word. An incident that says to stop outweighs every other part."""
+        """One word. An incident that says to stop outweighs every other part, unless the run has gone back since."""
         if not self.replay.judged:
             return "not evaluated"
-        if any(incident.advice is Advice.STOP for incident in self.replay.incidents):
+        if not self.recovered and any(incident.advice is Advice.STOP for incident in self.replay.incidents):
             return "stop"
         return "adjust" if self.replay.alerts else "healthy"
 
@@ -89,6 +106,7 @@ class Diagnosis:
                 {"name": p.name, "points": p.points, "weight": WEIGHTS[p.name], "says": p.says} for p in self.parts
             ],
             "todo": self.todo(),
+            "recovered": self.recovered or None,
             "resume_from": str(self.resume_from.path) if self.resume_from else None,
             "checkpoints": [
                 {"path": str(one.path), "step": one.step, "health": one.health, "reason": one.reason}
@@ -115,7 +133,8 @@ def examine(
         facts = record.of_run(folder)
         done.findings = ordered(list(record.findings(facts)))
         done.findings += _other_machine(facts)
-    done.parts = [_training(done.replay), _checkpoints(done.checkpoints), _sight(done.replay), _record(done)]
+        done.events = events_of(folder)
+    done.parts = [_training(done), _checkpoints(done.checkpoints), _sight(done.replay), _record(done)]
     return done
 
 
@@ -126,11 +145,14 @@ def _other_machine(facts: Mapping[str, Any]) -> list[Finding]:
     return [Finding("other_environment", "may", says, fix)] if lines else []
 
 
-def _training(done: Replay) -> Part:
-    if not done.judged:
-        return Part("training", None, done.error or done.unjudged)
-    alerts = f"{len(done.alerts)} alerts in {done.rows:,} rows" if done.alerts else f"no alert in {done.rows:,} rows"
-    return Part("training", _TRAINING[done.health], f"{done.health}: {alerts}")
+def _training(done: Diagnosis) -> Part:
+    log = done.replay
+    if not log.judged:
+        return Part("training", None, log.error or log.unjudged)
+    alerts = f"{len(log.alerts)} alerts in {log.rows:,} rows" if log.alerts else f"no alert in {log.rows:,} rows"
+    if done.recovered:
+        return Part("training", _TRAINING["warning"], f"recovered: {alerts}; {done.recovered}")
+    return Part("training", _TRAINING[log.health], f"{log.health}: {alerts}")
 
 
 def _checkpoints(found: Sequence[Saved]) -> Part:
@@ -166,6 +188,10 @@ def _todo(done: Diagnosis) -> Iterator[str]:
     if done.replay.unjudged:
         yield f"Give the detectors something to judge: {done.replay.unjudged}"
     incidents = sorted(done.replay.incidents, key=lambda one: one.advice is not Advice.STOP)
+    if done.recovered:
+        remedies = ", ".join(str(each) for each in done.went_back.get("remedies") or ())
+        yield f"Keep what it changed ({remedies})" if remedies else "Find the cause: it went back without a remedy"
+        incidents = []
     for incident in incidents[:1]:
         if incident.advice is Advice.STOP:
             yield f"Stop the run: {incident.reasons[0].because}"

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from rlwatch.terminal.folder import runs_below
 from rlwatch.terminal.listing import Run, read_run
-from rlwatch.terminal.tail import Tail
 
 FRESH = 2.0  # seconds for which a look at the folder holds
 FILES = ("run.json", "steps.jsonl", "alerts.jsonl", "events.jsonl")
@@ -67,7 +66,7 @@ class Catalogue:
             run = Run(str(folder), "", "unreadable", None, 0, 0, 0, "", "", 0.0, 0.0, 0.0, error)
             return Entry(name, folder, stamp, run, "unreadable", "plain")
         run = read_run(folder)
-        return Entry(name, folder, stamp, run, *_word(run, folder))
+        return Entry(name, folder, stamp, run, *_word(run))
 
 
 def stamp_of(folder: Path) -> Stamp:
@@ -107,23 +106,11 @@ def _name(folder: Path, top: Path) -> str:
     return folder.relative_to(top).as_posix() if folder != top else top.name or "run"
 
 
-_TONES = {"critical": "bad", "warning": "warning", "clean": "good", "unreadable": "plain"}
+_TONES = {"critical": "bad", "halted": "bad", "warning": "warning", "unreadable": "plain"}
 
 
-def _word(run: Run, folder: Path) -> tuple[str, str]:
-    """The verdict, by what was done to the run after its last critical alert."""
+def _word(run: Run) -> tuple[str, str]:
     if run.verdict == "clean" and not run.rows:
         return "nothing yet", "plain"
-    try:
-        done = [event for event in Tail(folder / "events.jsonl", TAIL).poll() if isinstance(event.get("step"), int)]
-        if any(event.get("event") == "halt" for event in done):
-            return "halted", "bad"
-        backs = [event["step"] for event in done if event.get("event") == "rollback"]
-        if backs and run.verdict == "critical":
-            alerts = Tail(folder / "alerts.jsonl", TAIL).poll()
-            last = max((alert.get("step", -1) for alert in alerts if alert.get("severity") == "critical"), default=-1)
-            if last <= backs[-1]:
-                return "rolled back", "good"
-    except (OSError, TypeError):
-        pass
-    return run.verdict, _TONES.get(run.verdict, "plain")
+    word = "rolled back" if run.verdict == "recovered" else run.verdict
+    return word, _TONES.get(run.verdict, "good")

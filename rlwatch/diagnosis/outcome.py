@@ -1,0 +1,51 @@
+"""How a run stands after what was said of it and what was done to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+Outcome = Literal["clean", "warning", "recovered", "critical", "halted"]
+"""`recovered`: it went back, and no critical alert has come since; `halted`: rlwatch stopped it."""
+
+Told = tuple[int | None, str, float | None]
+"""Of an alert: its step, its severity, its time in seconds since 1970 where that is known."""
+
+
+def outcome_of(alerts: Iterable[Told], events: Iterable[Mapping[str, Any]]) -> Outcome:
+    """The outcome by what was done last, then by what was said.
+
+    Args:
+        alerts: in any order.
+        events: as `events.jsonl` has them, in their order.
+    """
+    told = list(alerts)
+    done = [event for event in events if event.get("event") in ("rollback", "halt")]
+    if done and done[-1]["event"] == "halt":
+        return "halted"
+    critical = [one for one in told if one[1] == "critical"]
+    if done and not any(_after(one, done[-1]) for one in critical):
+        return "recovered"
+    if critical:
+        return "critical"
+    return "warning" if told else "clean"
+
+
+def told_of(alert: Mapping[str, Any]) -> Told:
+    """Of a line of `alerts.jsonl`."""
+    step, time = alert.get("step"), alert.get("time")
+    return (
+        step if isinstance(step, int) else None,
+        str(alert.get("severity")),
+        float(time) if isinstance(time, int | float) and time > 0 else None,
+    )
+
+
+def _after(alert: Told, event: Mapping[str, Any]) -> bool:
+    """By the clock where both have it: some frameworks count their steps back, too. What cannot be placed is after."""
+    step, _, time = alert
+    when = event.get("time")
+    if isinstance(when, int | float) and time:
+        return time > when
+    at = event.get("step")
+    return not (isinstance(at, int) and step is not None and step <= at)

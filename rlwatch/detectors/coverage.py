@@ -15,6 +15,13 @@ SILENCE = 50
 """Rows without its signal after which an armed detector counts as starved again."""
 
 
+SWITCHED_OFF = "switched off by its settings"
+"""The reason of a detector that is off by somebody's wish, not by the nature of the run."""
+
+NO_FIX = "none is needed"
+"""So begins the fix where the run has nothing that the detector could miss."""
+
+
 @dataclass(frozen=True, slots=True)
 class Coverage:
     """One detector's line in the coverage table.

@@ -9,7 +9,7 @@ from rlwatch import playbook
 from rlwatch.alert import Alert
 from rlwatch.detectors.base import Detector, Link
 from rlwatch.detectors.calls import Calls, Raised
-from rlwatch.detectors.coverage import Coverage, CoverageReport
+from rlwatch.detectors.coverage import SWITCHED_OFF, Coverage, CoverageReport
 from rlwatch.detectors.registry import detector_classes
 from rlwatch.detectors.roster import Roster, copy_of, roster
 from rlwatch.guest import Guest
@@ -123,7 +123,7 @@ class Team:
             if name not in self.detectors:
                 if name not in self.off:
                     continue  # not of this catalogue, and nobody asked for it
-                line = Coverage(name, kind.link.value, "off", reason="switched off by its settings")
+                line = Coverage(name, kind.link.value, "off", reason=SWITCHED_OFF)
             elif self._guest.off(_part(name)):
                 line = Coverage(name, kind.link.value, "failed", reason=self._guest.reasons[_part(name)])
             else:

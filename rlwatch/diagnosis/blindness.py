@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from rlwatch.detectors.coverage import Coverage, CoverageReport
+from rlwatch.detectors.coverage import NO_FIX, SWITCHED_OFF, Coverage, CoverageReport
 from rlwatch.detectors.registry import detector_classes
 from rlwatch.diagnosis.compounds import Compound, suspected
 from rlwatch.diagnosis.signs import SIGNS
@@ -20,7 +20,7 @@ def blind_spots(coverage: CoverageReport, link: str, signs: Mapping[str, Sequenc
     link: the link that the diagnosis blames: a break before it, or in it, may have gone unseen.
     signs: the signs that were seen, with their events.
     """
-    lines = [line for line in coverage if line.state in _BLIND]
+    lines = [line for line in coverage if line.state in _BLIND and not _nothing_to_see(line)]
     sentences = []
     upstream = [line for line in lines if _place(line.link) <= _place(link)]
     if upstream:
@@ -32,6 +32,13 @@ def blind_spots(coverage: CoverageReport, link: str, signs: Mapping[str, Sequenc
     if warming:
         sentences.append(f"Still learning what is normal: {', '.join(warming)}")
     return tuple(sentences)
+
+
+def _nothing_to_see(line: Coverage) -> bool:
+    """Whether the run has nothing that this detector could have missed: no critic, rewards of 0 and 1."""
+    if line.state == "off":
+        return line.reason != SWITCHED_OFF
+    return line.state == "starved" and line.fix.startswith(NO_FIX)
 
 
 def _place(link: str) -> int:

@@ -10,7 +10,7 @@ from support_diagnosis import alert, critical
 
 from rlwatch import playbook
 from rlwatch.alert import Alert
-from rlwatch.detectors.coverage import Coverage, CoverageReport
+from rlwatch.detectors.coverage import SWITCHED_OFF, Coverage, CoverageReport
 from rlwatch.diagnosis import Advice, Incident, diagnose
 from rlwatch.diagnosis.advice import RULES
 from rlwatch.diagnosis.compounds import COMPOUNDS
@@ -209,7 +209,9 @@ def test_an_unseen_gold_score_limits_the_diagnosis() -> None:
         (
             Coverage("proxy_divergence", "reward", "starved", fix="log gold_score (or gold_scores)"),
             Coverage("reward_bimodality", "reward", "starved"),
-            Coverage("side_metrics", "reward", "off"),
+            Coverage("side_metrics", "reward", "off", reason=SWITCHED_OFF),
+            Coverage("length_exploitation", "reward", "off", reason="there are no responses"),
+            Coverage("reward_degenerate", "reward", "starved", fix="none is needed: few values"),
             Coverage("throughput", "system", "starved"),
             Coverage("reward_collapse", "reward", "warming"),
         ),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
-__all__ = ["INTERRUPTED", "PIPE_CLOSED", "USAGE_ERROR", "main"]
+__all__ = ["FAULT", "INTERRUPTED", "PIPE_CLOSED", "USAGE_ERROR", "main"]
 
 USAGE_ERROR = 64  # EX_USAGE of sysexits.h; 0 to 3 are verdicts on runs
+FAULT = 70  # EX_SOFTWARE: no verdict, so that a gate cannot take a fault of ours for one
 INTERRUPTED = 130
 PIPE_CLOSED = 141  # what a shell reports for SIGPIPE
 
@@ -34,4 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return PIPE_CLOSED
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - Python's own exit code, 1, is a verdict of many commands
+        traceback.print_exc()
+        print(
+            f"rlwatch: a fault of rlwatch ({type(error).__name__}): nothing was judged, please report it",
+            file=sys.stderr,
+        )
+        return FAULT
     return code

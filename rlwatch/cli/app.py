@@ -9,14 +9,16 @@ from __future__ import annotations
 import sys
 from functools import partial
 from importlib import import_module
+from itertools import pairwise
 from pkgutil import iter_modules
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from rlwatch import __version__, cli
 from rlwatch.cli import USAGE_ERROR, commands
 from rlwatch.cli.base import Format, Work
+from rlwatch.telling import RefusedError, as_json, printable
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -28,14 +30,29 @@ app = typer.Typer(
 def run(argv: list[str]) -> int:
     """Runs a command line and returns its exit code; Ctrl-C and a closed pipe pass through as exceptions."""
     try:
-        work = app(argv, standalone_mode=False, prog_name="rlwatch")
+        work = _parsed(argv)
+        return work() if callable(work) else int(work or 0)
+    except RefusedError as refused:
+        print(printable(f"rlwatch: {refused}"), file=sys.stderr)
+        if _asks_json(argv):
+            print(as_json({"error": str(refused)}))
+        return refused.code
+
+
+def _parsed(argv: list[str]) -> Any:
+    """The command's work, or an exit code."""
+    try:
+        return app(argv, standalone_mode=False, prog_name="rlwatch")
     except Exception as error:
         if not hasattr(error, "format_message"):  # what typer raises for a bad command line has it
             raise
         where = getattr(getattr(error, "ctx", None), "command_path", "rlwatch")
-        print(f"rlwatch: {error.format_message().rstrip('.')} (see `{where} --help`)", file=sys.stderr)
-        return USAGE_ERROR
-    return work() if callable(work) else int(work or 0)
+        raise RefusedError(f"{error.format_message().rstrip('.')} (see `{where} --help`)", USAGE_ERROR) from error
+
+
+def _asks_json(argv: list[str]) -> bool:
+    """Whether the report is wanted as JSON; told by the words, as the command line may be wrong."""
+    return "--format=json" in argv or ("--format", "json") in pairwise(argv)
 
 
 @app.callback(invoke_without_command=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from rlwatch.cli import USAGE_ERROR
+from rlwatch.telling import RefusedError
 
 Work = Callable[[], int]
 """What a command does, once its options are read; gives the exit code."""
@@ -69,10 +69,9 @@ Needs = Annotated[
 ]
 
 
-def wrong(sentence: str) -> int:
-    """Says what is wrong with the command line or a setting, and gives the exit code for it."""
-    print(f"rlwatch: {sentence}", file=sys.stderr)
-    return USAGE_ERROR
+def wrong(sentence: str) -> NoReturn:
+    """Ends the command, as something is wrong with its command line or a setting."""
+    raise RefusedError(sentence, USAGE_ERROR)
 
 
 def known_preset(name: str) -> str:

@@ -84,12 +84,12 @@ def _bisect(
     from rlwatch.offline.series import canonical
 
     if not command.strip() or not metric.strip():
-        return wrong("--cmd or --metric is empty")
+        wrong("--cmd or --metric is empty")
     try:
         parsed(condition)
         plan = Plan(command, canonical(metric.strip()), condition, signal_map=signal_map(maps), **options)
     except ConfigError as error:
-        return wrong(str(error))
+        wrong(str(error))
     except ValueError as error:
-        return wrong(f"--cmp {error}")
+        wrong(f"--cmp {error}")
     return run(plan, good, bad, **running)

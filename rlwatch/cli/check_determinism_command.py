@@ -99,16 +99,16 @@ def _check(
     metrics = tuple(dict.fromkeys(canonical(name.strip()) for name in compare.split(",") if name.strip()))
     log = options["log"]
     if not command.strip():
-        return wrong("--cmd is empty: name the training command")
+        wrong("--cmd is empty: name the training command")
     if reporting["gate"] and not metrics:
-        return wrong("--gate needs --compare: without it a metric that is missing would pass")
+        wrong("--gate needs --compare: without it a metric that is missing would pass")
     if log and not ("{out}" in log or "{replica}" in log):
-        return wrong(f"--log {log} is the same file for all replicas: put {{out}} or {{replica}} into it")
+        wrong(f"--log {log} is the same file for all replicas: put {{out}} or {{replica}} into it")
     try:
         tolerances = dict(_tolerance(text, metrics) for text in tolerance)
         plan = Plan(command, metrics, tolerances=tolerances, signal_map=signal_map(maps), **options)
     except ConfigError as error:
-        return wrong(str(error))
+        wrong(str(error))
     return run(plan, **reporting)
 
 

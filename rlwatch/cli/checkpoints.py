@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 from pathlib import Path
 from typing import Literal
 
 from rlwatch.responses.checkpoints import CheckpointsError, Tag, read_tags
+from rlwatch.telling import RefusedError, as_json, printable
 
-HEALTHY, NONE, UNREADABLE = 0, 1, 3
+HEALTHY, NONE = 0, 1
 
 _LOOKS_LIKE_ONE = re.compile(r"(?:checkpoint|global_step|ckpt|step)[-_]?(\d+)(?:\.\w+)?")
 
@@ -23,19 +22,19 @@ def listing(folder: str, form: Literal["text", "json"]) -> int:
         known = {tag.name for tag in tags}
         untagged = [_untagged(path.name) for path in place.iterdir() if path.name not in known]
     except CheckpointsError as error:
-        return _unreadable(str(error))
+        raise RefusedError(str(error)) from error
     except OSError as error:
-        return _unreadable(f"{folder} cannot be read: {error.strerror}")
+        raise RefusedError(f"{folder} cannot be read: {error.strerror}") from error
     tags = sorted([*tags, *(tag for tag in untagged if tag is not None)], key=lambda tag: (tag.step, tag.name))
     if not tags:
-        return _unreadable(f"{folder} holds no checkpoint")
+        raise RefusedError(f"{folder} holds no checkpoint")
     best = next((tag for tag in reversed(tags) if tag.health == "healthy"), None)
     if form == "json":
         entries = [{"name": tag.name, **tag.as_dict()} for tag in tags]
-        print(json.dumps({"folder": folder, "checkpoints": entries, "resume_from": _path(place, best)}))
+        print(as_json({"folder": folder, "checkpoints": entries, "resume_from": _path(place, best)}))
     else:
         _print(tags)
-        print(f"resume from {_path(place, best)}" if best else "none is proven healthy")
+        print(printable(f"resume from {_path(place, best)}") if best else "none is proven healthy")
     return HEALTHY if best else NONE
 
 
@@ -51,9 +50,4 @@ def _path(place: Path, tag: Tag | None) -> str | None:
 def _print(tags: list[Tag]) -> None:
     wide = max(len(tag.name) for tag in tags)
     for tag in tags:
-        print(f"{tag.name:<{wide}}  step {tag.step:<8}  {tag.health:<8}  {tag.reason}".rstrip())
-
-
-def _unreadable(sentence: str) -> int:
-    print(f"rlwatch: {sentence}", file=sys.stderr)
-    return UNREADABLE
+        print(printable(f"{tag.name:<{wide}}  step {tag.step:<8}  {tag.health:<8}  {tag.reason}".rstrip()))

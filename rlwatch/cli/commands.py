@@ -21,7 +21,7 @@ def playbook(name: str | None, raw: bool) -> int:
     try:
         text = pages.page(name or "index")
     except pages.PlaybookError as error:
-        return wrong(str(error))
+        wrong(str(error))
     if name is None:
         sys.stdout.write("\n".join(pages.names()) + "\n")
     elif raw or not sys.stdout.isatty() or not _print_markdown(text):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -97,14 +96,14 @@ def _compare(
             sides = [_runs(side) for side in (a, b)]
             for side, given in zip(sides, (a, b), strict=True):
                 if not side:
-                    return wrong(f"no run matches {' '.join(given)}")
+                    wrong(f"no run matches {' '.join(given)}")
             done = compare_runs(*sides, signals=signals, signal_map=signal_map(maps), axis="row" if rows else "step")
             _print(done, form, number)
             worst = max(worst, done.exit_code)
             if picture is not None and (trouble := _draw(done, picture)):
-                return wrong(trouble)
+                wrong(trouble)
     except (ConfigError, ModuleNotFoundError) as error:
-        return wrong(str(error))
+        wrong(str(error))
     return worst
 
 
@@ -120,14 +119,13 @@ def _runs(given: Sequence[str]) -> list[str]:
 
 def _print(done: Comparison, form: Literal["text", "json"], number: int) -> None:
     from rlwatch.offline.compare.render import lines
-    from rlwatch.offline.render import printable
-    from rlwatch.sinks.jsonl import clean
+    from rlwatch.telling import as_json, printable
 
     for run in (*done.a, *done.b):
         for sentence in filter(None, [run.error, *run.remarks]):
             print(printable(f"rlwatch: {run.name}: {sentence}"), file=sys.stderr)
     if form == "json":
-        print(json.dumps(clean(done.as_dict()), allow_nan=False))
+        print(as_json(done.as_dict()))
     else:
         print("\n" * bool(number) + "\n".join(printable(line) for line in lines(done)))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -12,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rlwatch.cli.base import Format, Work, wrong
+from rlwatch.telling import UNREADABLE, RefusedError, as_json, printable
 
 if TYPE_CHECKING:
     from rlwatch.sinks.notify.drain import Drained
     from rlwatch.sinks.notify.targets import Target
 
-DELIVERED, LEFT, UNREADABLE = 0, 1, 3
+DELIVERED, LEFT = 0, 1
 
 
 def register(app: typer.Typer) -> None:
@@ -69,19 +68,18 @@ def _deliver(place: Path, urls: list[str], seconds: float, test: bool, form: str
         given: dict[str, Any] = {"notify": urls} if urls else {}
         settings = load_settings(**given)
     except ConfigError as error:
-        return wrong(str(error))
+        wrong(str(error))
     if not settings.notify:
-        return wrong("whom to tell? Give --notify URL, or set RLWATCH_NOTIFY or `notify` in rlwatch.yaml")
+        wrong("whom to tell? Give --notify URL, or set RLWATCH_NOTIFY or `notify` in rlwatch.yaml")
     if test:
         return _test(settings.notify, form)
     drained = list(drain(place, settings.notify, seconds, settings.report_url))
     if not drained:
-        print(f"rlwatch: {place} is no run with an outbox, and holds none", file=sys.stderr)
-        return UNREADABLE
+        raise RefusedError(f"{place} is no run with an outbox, and holds none")
     if form == "json":
-        print(json.dumps({"runs": [asdict(one) for one in drained]}))
+        print(as_json({"runs": [asdict(one) for one in drained]}))
     else:
-        print("\n".join(_line(one) for one in drained))
+        print("\n".join(printable(_line(one)) for one in drained))
     states = {one.state for one in drained}
     return UNREADABLE if "unreadable" in states else LEFT if states & {"left", "busy"} else DELIVERED
 
@@ -101,7 +99,7 @@ def _test(targets: list[Target], form: str) -> int:
 
     results = dict(try_out(targets))
     if form == "json":
-        print(json.dumps({"targets": {name: reason or "taken" for name, reason in results.items()}}))
+        print(as_json({"targets": {name: reason or "taken" for name, reason in results.items()}}))
     else:
-        print("\n".join(f"{name}: {reason or 'taken'}" for name, reason in results.items()))
+        print("\n".join(printable(f"{name}: {reason or 'taken'}") for name, reason in results.items()))
     return LEFT if any(results.values()) else DELIVERED

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
-import time
+from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -17,8 +16,7 @@ from rlwatch.cli.base import Format, Work, wrong
 
 if TYPE_CHECKING:
     from rlwatch.offline.checkpoint_diff.diff import Gate
-
-_PATIENCE_S, _EVERY_S = 2.0, 5.0
+    from rlwatch.offline.ticker import Ticker
 
 
 class GateName(StrEnum):
@@ -81,17 +79,19 @@ def _diff(
 ) -> int:
     from rlwatch.offline.checkpoint_diff.diff import NOT_EVALUATED, diff_checkpoints
     from rlwatch.offline.checkpoint_diff.render import lines
-    from rlwatch.offline.render import printable
-    from rlwatch.sinks.jsonl import clean
+    from rlwatch.offline.ticker import Ticker
+    from rlwatch.telling import as_json, printable
 
+    ticker = Ticker()
     try:
-        done = diff_checkpoints(a, b, only=only, tolerance=tolerance, progress=_Progress())
+        done = diff_checkpoints(a, b, only=only, tolerance=tolerance, progress=_shown(ticker))
     except ModuleNotFoundError as error:
-        return wrong(str(error))
+        wrong(str(error))
+    ticker.clear()
     for sentence in filter(None, [done.error, *done.remarks]):
         print(printable(f"rlwatch: {sentence}"), file=sys.stderr)
     if form is Format.JSON:
-        print(json.dumps(clean(done.as_dict(gate)), allow_nan=False))
+        print(as_json(done.as_dict(gate)))
     else:
         print("\n".join(printable(line) for line in lines(done, gate, every)))
     if gate is not None:
@@ -99,14 +99,9 @@ def _diff(
     return 0 if done.compared else NOT_EVALUATED
 
 
-class _Progress:
-    """A line on stderr now and then about long work."""
+def _shown(ticker: Ticker) -> Callable[[int, int], None]:
+    def tell(done: int, of: int) -> None:
+        if ticker.due:
+            ticker.show(f"compared {done:,} of {of:,} tensors")
 
-    def __init__(self) -> None:
-        self._next = time.monotonic() + _PATIENCE_S
-
-    def __call__(self, done: int, of: int) -> None:
-        now = time.monotonic()
-        if done and now >= self._next:
-            self._next = now + _EVERY_S
-            print(f"rlwatch: compared {done:,} of {of:,} tensors", file=sys.stderr)
+    return tell

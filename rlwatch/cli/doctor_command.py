@@ -55,4 +55,4 @@ def _doctor(run: Path, maps: list[str], preset: str | None, rules: list[str], fo
     try:
         return examine_and_print(run, preset, signal_map(maps), form.value, rules)
     except ConfigError as error:
-        return wrong(str(error))
+        wrong(str(error))

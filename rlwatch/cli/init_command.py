@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from rlwatch.cli.base import Preset, Work, known_preset, wrong
+from rlwatch.telling import RefusedError
 
 WRITTEN, NOT_WRITTEN = 0, 3
 
@@ -66,24 +67,19 @@ def _init(folder: str, given: dict[str, Any], force: bool) -> int:
     try:
         text = settings_file({**given, "preset": given["preset"] and known_preset(given["preset"])})
     except ConfigError as error:
-        return wrong(str(error))
+        wrong(str(error))
     if folder == "-":
         sys.stdout.write(text)
         return WRITTEN
     file = Path(folder) / YAML_FILE
     if not file.parent.is_dir():
-        return _not_written(f"{folder}: there is no such folder")
+        raise RefusedError(f"{folder}: there is no such folder", NOT_WRITTEN)
     try:
         with file.open("w" if force else "x", encoding="utf-8") as stream:
             stream.write(text)
-    except FileExistsError:
-        return _not_written(f"{file} is there already: --force overwrites it")
+    except FileExistsError as error:
+        raise RefusedError(f"{file} is there already: --force overwrites it", NOT_WRITTEN) from error
     except OSError as error:
-        return _not_written(f"{file} cannot be written: {error.strerror}")
+        raise RefusedError(f"{file} cannot be written: {error.strerror}", NOT_WRITTEN) from error
     print(f"wrote {file}: take the # away from the settings to change; `rlwatch presets` lists what a preset changes")
     return WRITTEN
-
-
-def _not_written(sentence: str) -> int:
-    print(f"rlwatch: {sentence}", file=sys.stderr)
-    return NOT_WRITTEN

@@ -93,4 +93,4 @@ def _monitor(source: str, maps: list[str], options: dict[str, Any]) -> int:
     try:
         return Monitor(source, signal_map=signal_map(maps), **options).run()
     except (ConfigError, ActionError) as error:
-        return wrong(str(error))
+        wrong(str(error))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -14,16 +13,15 @@ if TYPE_CHECKING:
 
 def told(look: Callable[[], Report], form: Format) -> int:
     """Prints a report and gives its exit code."""
-    from rlwatch.offline.render import printable
     from rlwatch.preflight.checks import PreflightError
-    from rlwatch.sinks.jsonl import clean
+    from rlwatch.telling import as_json, printable
 
     try:
         report = look()
     except (PreflightError, ModuleNotFoundError) as error:
-        return wrong(printable(str(error)))
+        wrong(str(error))
     if form is Format.JSON:
-        print(json.dumps(clean(report.as_dict()), allow_nan=False))
+        print(as_json(report.as_dict()))
     else:
         print("\n".join(printable(line) for line in report.lines()))
     return report.exit_code

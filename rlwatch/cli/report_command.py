@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from rlwatch.cli.base import Maps, Preset, Work, signal_map, wrong
+from rlwatch.telling import RefusedError
 
 UNREADABLE = 3
 
@@ -60,10 +60,9 @@ def _report(path: str, out: Path | None, maps: list[str], preset: str | None) ->
         run = read_run(path, preset, signal_map(maps))
         print(write_run_report(run, target))
     except (ConfigError, ModuleNotFoundError) as error:
-        return wrong(str(error))
+        wrong(str(error))
     except ReportError as error:
-        print(f"rlwatch: {error}", file=sys.stderr)
-        return UNREADABLE
+        raise RefusedError(str(error)) from error
     except OSError as error:
-        return wrong(f"cannot write the report {target}: {error.strerror or error}")
+        wrong(f"cannot write the report {target}: {error.strerror or error}")
     return 0

@@ -109,7 +109,7 @@ def _reward_drift(
         )
         return examine_and_print(request, form.value, gate)
     except (columns.ColumnError, MissingScipyError) as error:
-        return wrong(str(error))
+        wrong(str(error))
 
 
 def _what(

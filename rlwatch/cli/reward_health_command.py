@@ -111,7 +111,7 @@ def _reward_health(
         )
         return examine_and_print(request, form.value, gate)
     except (columns.ColumnError, MissingScipyError, MissingMatplotlibError) as error:
-        return wrong(str(error))
+        wrong(str(error))
 
 
 def _known(names: list[str]) -> list[str]:

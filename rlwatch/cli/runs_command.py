@@ -64,5 +64,5 @@ def _runs(folder: Path, order: Order, form: Format) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "rich":
             raise
-        return wrong("the list needs rich: pip install 'rlwatch[cli]'")
+        wrong("the list needs rich: pip install 'rlwatch[cli]'")
     return list_runs(folder, order=order.value, form=form.value)

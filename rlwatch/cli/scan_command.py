@@ -100,4 +100,4 @@ def _scan(
             ray=ray,
         )
     except ConfigError as error:
-        return wrong(str(error))
+        wrong(str(error))

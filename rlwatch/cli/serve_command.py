@@ -61,5 +61,5 @@ def _serve(folder: Path, host: str, port: int, token_file: Path | None, allow: l
     try:
         listen(folder, host, port, token_file, allow, quiet=False)
     except ServeError as error:
-        return wrong(str(error))
+        wrong(str(error))
     return 0

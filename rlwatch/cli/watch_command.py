@@ -59,5 +59,5 @@ def _watch(run: Path, once: bool, every: float, idle: float | None, form: Format
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "rich":
             raise
-        return wrong("the live view needs rich: pip install 'rlwatch[cli]'")
+        wrong("the live view needs rich: pip install 'rlwatch[cli]'")
     return show(run, once=once, every=every, idle=idle, form=form.value)

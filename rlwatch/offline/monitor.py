@@ -17,10 +17,10 @@ from rlwatch.config import load_settings
 from rlwatch.offline.actions import ActionError, Actions, Process
 from rlwatch.offline.follow import Follower
 from rlwatch.offline.ingest import IngestError
-from rlwatch.offline.render import printable
 from rlwatch.offline.replay import watch_for
 from rlwatch.offline.scan import CLEAN, CRITICALS, UNREADABLE, WARNINGS
 from rlwatch.sinks.jsonl import clean
+from rlwatch.telling import as_json, printable
 
 if TYPE_CHECKING:
     from rlwatch.sinks.notify import NotifySink
@@ -179,6 +179,8 @@ class Monitor:
             self._note(*log.remarks())
         if error:
             self._note(error)
+            if self._form == "json":
+                print(as_json({"error": error}), flush=True)
             return UNREADABLE
         if self._form == "text":
             for incident in incidents:

@@ -9,6 +9,7 @@ from typing import TextIO
 from rlwatch.alert import Alert
 from rlwatch.diagnosis.timing import NAMES
 from rlwatch.offline.replay import Replay
+from rlwatch.telling import printable, table
 
 _COLUMNS = ("HEALTH", "ROWS", "ALERTS", "BROKE FIRST", "STEP", "DETECTOR", "ARMED", "RUN")
 _WORST_FIRST = ("critical", "warning", "unreadable", "not evaluated", "clean")
@@ -43,7 +44,7 @@ def report(results: Sequence[Replay], stream: TextIO) -> None:
 def report_lines(results: Sequence[Replay]) -> Iterator[str]:
     """The lines of the report, without colours."""
     results = sorted(results, key=lambda result: _WORST_FIRST.index(result.health))
-    yield from _table([_COLUMNS, *map(_row, results)])
+    yield from table([_COLUMNS, *map(_row, results)])
     for result in results:
         if result.alerts:
             yield ""
@@ -61,11 +62,6 @@ def report_lines(results: Sequence[Replay]) -> Iterator[str]:
     yield ""
     tally = ", ".join(f"{count} {health}" for health, count in counts.items())
     yield f"{len(results)} run{'s' * (len(results) != 1)}: {tally}"
-
-
-def printable(text: str) -> str:
-    """Text of a stranger's log without line breaks and terminal control characters."""
-    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def _row(result: Replay) -> tuple[str, ...]:
@@ -88,12 +84,6 @@ def _row(result: Replay) -> tuple[str, ...]:
         f"{armed} of {len(lines)}",
         run,
     )
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _alerts(result: Replay) -> Iterator[str]:

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 from rlwatch.offline.locate import runs_in
 from rlwatch.offline.pool import Pool, processes_for
 from rlwatch.offline.ray_pool import RayPool
-from rlwatch.offline.render import printable, report
+from rlwatch.offline.render import report
 from rlwatch.offline.replay import Replay, replay, watch_for
+from rlwatch.offline.ticker import Ticker
 from rlwatch.sinks.jsonl import clean
+from rlwatch.telling import printable
 
 Format = Literal["text", "json"]
 
 CLEAN, WARNINGS, CRITICALS, UNREADABLE = range(4)
-
-_PATIENCE_S = 2.0  # shorter work needs no progress
-_EVERY_S = {True: 0.2, False: 10.0}  # on a terminal, in a log file
 
 
 def scan(
@@ -52,7 +50,8 @@ def scan(
     }
     watch_for(preset, options["signal_map"], rules).close()  # a wrong setting is told before the first run
     done: list[Replay] = []
-    progress = Progress(len(runs), sys.stderr)
+    ticker = Ticker()
+    progress = Progress(len(runs), ticker)
     processes = processes_for(runs, jobs)
     if ray is not None:
         results = _at_once(RayPool(runs, ray, **options), progress)
@@ -63,10 +62,10 @@ def scan(
     try:
         for result in results:
             done.append(result)
-            progress.clear()
+            ticker.clear()
             _tell(result, form)
     except KeyboardInterrupt as interrupt:
-        progress.clear()
+        ticker.clear()
         for result in getattr(interrupt, "done", ()):
             done.append(result)
             _tell(result, form)
@@ -138,43 +137,22 @@ def exit_code(results: Iterable[Replay]) -> int:
 
 
 class Progress:
-    """One line on stderr about long work: rewritten in place on a terminal, told anew in a log file."""
+    """How far a scan is, told by a ticker."""
 
-    def __init__(self, runs: int, stream: TextIO) -> None:
+    def __init__(self, runs: int, ticker: Ticker) -> None:
         self._runs = runs
-        self._stream = stream
-        self._terminal = stream.isatty()
-        self._next = time.monotonic() + _PATIENCE_S
-        self._shown = False
+        self._ticker = ticker
 
     def at(self, index: int, run: str | Path) -> Callable[[int], None]:
         """The callback for run number `index` (from 0): takes the rows done in it."""
 
         def tell(rows: int) -> None:
-            now = time.monotonic()
-            if now >= self._next:
-                self._next = now + _EVERY_S[self._terminal]
-                place = f"run {index + 1} of {self._runs}"
-                self._write(f"scanning {place}: {rows:,} rows of {printable(str(run))}")
+            if self._ticker.due:
+                self._ticker.show(f"scanning run {index + 1} of {self._runs}: {rows:,} rows of {run}")
 
         return tell
 
     def count(self, done: int) -> None:
         """Says how many runs are done, where several are replayed at once."""
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + _EVERY_S[self._terminal]
-            self._write(f"scanned {done} of {self._runs} runs")
-
-    def _write(self, line: str) -> None:
-        if self._terminal:
-            self._shown = True
-            line = f"\r\x1b[K{line[:100]}"
-        self._stream.write(line if self._terminal else line + "\n")
-        self._stream.flush()
-
-    def clear(self) -> None:
-        """Takes the line off a terminal, before something else is printed."""
-        if self._shown:
-            self._stream.write("\r\x1b[K")
-            self._shown = False
+        if self._ticker.due:
+            self._ticker.show(f"scanned {done} of {self._runs} runs")

@@ -6,15 +6,11 @@ import contextlib
 import hashlib
 import json
 import os
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import IO, Any
 
 from rlwatch.offline.jobs import end_all
-
-_EVERY_S = {True: 0.2, False: 30.0}  # on a terminal, in a log file
 
 
 class BusyError(Exception):
@@ -79,44 +75,3 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-class Ticker:
-    """One line on stderr about work that takes long: rewritten in place on a terminal, now and then in a log file."""
-
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
-        self._terminal = self._stream.isatty()
-        self._next = time.monotonic() + 2.0  # shorter work needs none
-        self._shown = False
-
-    @property
-    def due(self) -> bool:
-        """Whether it is time for a new line."""
-        return time.monotonic() >= self._next
-
-    def show(self, line: str) -> None:
-        """Shows how far it is."""
-        self._next = time.monotonic() + _EVERY_S[self._terminal]
-        self._shown = self._terminal
-        line = _printable(line)
-        self._stream.write(f"\r\x1b[K{line[:100]}" if self._terminal else line + "\n")
-        self._stream.flush()
-
-    def say(self, line: str) -> None:
-        """Prints something that stays."""
-        self.clear()
-        self._stream.write(_printable(line) + "\n")
-        self._stream.flush()
-
-    def clear(self) -> None:
-        """Takes the line off a terminal."""
-        if self._shown:
-            self._stream.write("\r\x1b[K")
-            self._shown = False
-
-
-def _printable(line: str) -> str:
-    from rlwatch.offline.render import printable  # it takes long, and a bisect starts a process for each commit
-
-    return printable(line)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from rlwatch.offline.render import printable
 from rlwatch.selfcheck import adapters, extras, places
 from rlwatch.selfcheck.finding import Finding
-from rlwatch.sinks.jsonl import clean
+from rlwatch.telling import as_json, printable
 
 WELL, DOUBTFUL, UNABLE = 0, 1, 3
 _MARKS = {"well": "ok", "absent": "-", "doubtful": "?", "broken": "NO"}
@@ -29,7 +27,7 @@ def run(*, quick: bool, form: Literal["text", "json"]) -> int:
     found = list(everything(quick=quick))
     if form == "json":
         data = {"code": code(found), "findings": [one.as_dict() for one in found]}
-        print(json.dumps(clean(data)))
+        print(as_json(data))
     else:
         _print(found)
     return code(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import Counter
@@ -14,8 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rlwatch.offline.render import printable
-from rlwatch.sinks.jsonl import clean
+from rlwatch.telling import RefusedError, as_json, printable
 from rlwatch.terminal.folder import FolderError
 from rlwatch.terminal.listing import CODES, ORDERS, Run, runs_in
 from rlwatch.terminal.view import STYLES
@@ -28,16 +26,15 @@ def list_runs(folder: Path, *, order: str, form: Literal["text", "json"]) -> int
     try:
         found = sorted(sorted(runs_in(folder), key=lambda run: run.run), key=ORDERS[order])
     except FolderError as error:
-        print(f"rlwatch: {error}", file=sys.stderr)
-        return CODES["unreadable"]
+        raise RefusedError(str(error)) from error
     if form == "json":
         for run in found:
-            print(json.dumps(clean(run.as_dict())))
+            print(as_json(run.as_dict()))
     else:
         _print(found, folder)
     for run in found:
         if run.error:
-            print(f"rlwatch: {run.error}", file=sys.stderr)
+            print(printable(f"rlwatch: {run.error}"), file=sys.stderr)
     return max(CODES[run.verdict] for run in found)
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 
 from rlwatch.sinks.jsonl import clean
+from rlwatch.telling import RefusedError
 from rlwatch.terminal.folder import FolderError, run_folder
 from rlwatch.terminal.glyphs import glyphs_for
 from rlwatch.terminal.listing import CODES
@@ -42,13 +43,15 @@ def show(path: Path, *, once: bool, every: float, idle: float | None, form: Form
         else:
             _live(console, record, every, idle)
     except FolderError as error:
-        return _unreadable(str(error))
+        raise RefusedError(str(error)) from error
     except BrokenPipeError:
         raise
     except OSError as error:
-        return _unreadable(f"{path} cannot be read: {error.strerror}")
+        raise RefusedError(f"{path} cannot be read: {error.strerror}") from error
     if record.life == "died":
-        return _unreadable(f"the run's process ({record.info.get('pid')}) has died without closing the run")
+        pid = record.info.get("pid")
+        print(f"rlwatch: the run's process ({pid}) has died without closing the run", file=sys.stderr)
+        return UNREADABLE
     return CODES[record.outcome]
 
 
@@ -161,8 +164,3 @@ def snapshot(record: RunRecord) -> dict[str, Any]:
     found = clean(data)
     assert isinstance(found, dict)
     return found
-
-
-def _unreadable(sentence: str) -> int:
-    print(f"rlwatch: {sentence}", file=sys.stderr)
-    return UNREADABLE

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlwatch.detectors.roster import roster
-from rlwatch.offline.render import printable
+from rlwatch.telling import printable
 from rlwatch.terminal.glyphs import Glyphs, marks, sparkline
 from rlwatch.terminal.record import RunRecord, number
 from rlwatch.terminal.states import State, states

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from rlwatch.offline import scan as scan_module
+from rlwatch.offline import ticker as ticker_module
 from rlwatch.offline.render import report
 from rlwatch.offline.replay import replay
 from rlwatch.offline.scan import Progress, scan
+from rlwatch.offline.ticker import Ticker
 
 Write = Callable[..., Path]
 Rows = list[dict[str, Any]]
@@ -94,12 +95,13 @@ def test_a_terminal_gets_colours(write: Write, monkeypatch: pytest.MonkeyPatch, 
 def test_long_work_shows_progress(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, shown: str) -> None:
     """After two seconds a line says which run is being read: in place on a terminal, rarely in a log file."""
     now = [0.0]
-    monkeypatch.setattr(scan_module.time, "monotonic", lambda: now[0])
-    progress = Progress(2, stream)
+    monkeypatch.setattr(ticker_module.time, "monotonic", lambda: now[0])
+    ticker = Ticker(stream)
+    progress = Progress(2, ticker)
     tell = progress.at(0, "run.jsonl")
     for now[0] in (1.0, 2.5, 2.6, 5.0):
         tell(1024)
     line = "scanning run 1 of 2: 1,024 rows of run.jsonl"
     assert stream.getvalue() == (f"{shown}{line}" * 2 if shown else f"{line}\n")
-    progress.clear()
+    ticker.clear()
     assert stream.getvalue().endswith("\r\x1b[K" if shown else "\n")

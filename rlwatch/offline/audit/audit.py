@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from rlwatch.offline.audit.code import read_code
 from rlwatch.offline.audit.finding import MEANING, Finding, ordered
 from rlwatch.offline.ingest import IngestError
 from rlwatch.offline.locate import find
-from rlwatch.offline.render import printable
+from rlwatch.telling import RefusedError, as_json, printable
 
 CLEAN, BREAKS, UNREADABLE = 0, 1, 3
 VERSION = 1
@@ -142,14 +141,13 @@ def card_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[
 
 
 def run(path: Path | None, compare: Path | None, form: Literal["text", "json"]) -> int:
-    """Prints the audit and returns the exit code."""
+    """Prints the audit and returns the exit code; raises `RefusedError`."""
     try:
         done = audit(path, compare)
     except AuditError as error:
-        print(printable(f"rlwatch: {error}"), file=sys.stderr)
-        return UNREADABLE
+        raise RefusedError(str(error)) from error
     if form == "json":
-        print(json.dumps(done.as_dict(), indent=2))
+        print(as_json(done.as_dict(), indent=2))
     else:
         for line in lines(done):
             print(printable(line))

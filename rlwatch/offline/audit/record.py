@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 
 from rlwatch.offline.audit.environment import PACKAGES
 from rlwatch.offline.audit.finding import Finding
+from rlwatch.offline.recorded import LARGEST, load
 
-_LARGEST = 8 * 2**20
 _SEEDS = ("seed", "data_seed", "random_seed")
 _FLAGS = ("full_determinism", "tf32", "torch_compile", "bf16", "fp16", "use_vllm", "dataloader_num_workers")
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)")
@@ -29,7 +28,7 @@ def of_run(folder: Path) -> dict[str, Any]:
     found |= {"command": "", "gpu": "", "pickles": []}
     for path in sorted({*_beside(folder), *_beside(folder / "files")}):
         try:
-            if path.stat().st_size > _LARGEST:
+            if path.stat().st_size > LARGEST:
                 continue
             if _take(path, found):
                 found["files"].append(path.name)
@@ -49,7 +48,7 @@ def _take(path: Path, found: dict[str, Any]) -> bool:
         if path.name == "training_args.bin":
             found["pickles"].append(path.name)
         return False
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = path.read_text(encoding="utf-8", errors="replace") if path.suffix in (".txt", ".md") else ""
     if path.suffix == ".txt":
         pins = {match[1]: match[2] for line in text.splitlines() if (match := _PIN.match(line.strip()))}
         found["packages"] |= {name: pins[name] for name in PACKAGES if name in pins}
@@ -60,16 +59,7 @@ def _take(path: Path, found: dict[str, Any]) -> bool:
         return bool(named)
     if path.name == "trainer_state.json":
         return False
-    if path.suffix == ".json":
-        values = json.loads(text)
-    else:
-        import yaml
-
-        try:
-            values = yaml.safe_load(text)
-        except yaml.YAMLError:
-            return False
-    return isinstance(values, dict) and _settings(values, found)
+    return _settings(load(path), found)
 
 
 def _settings(values: Mapping[str, Any], found: dict[str, Any]) -> bool:

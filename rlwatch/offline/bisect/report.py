@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rlwatch.offline.bisect.plan import Attempt, Plan, Verdict, middle
-from rlwatch.sinks.jsonl import clean
+from rlwatch.telling import table
 
 Outcome = Literal["found", "several", "not evaluated"]
 
@@ -77,9 +77,7 @@ def lines(found: Bisected) -> Iterator[str]:
     metric = found.plan.metric
     rows = [("COMMIT", "VERDICT", metric, "RUNS", "SUBJECT")]
     rows += [(one.commit[:10], one.verdict or "-", _value(one), _runs(one), one.subject[:80]) for one in found.commits]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield from table(rows)
     for one in found.commits:
         for trouble in dict.fromkeys(attempt.trouble for attempt in one.attempts if attempt.trouble):
             yield f"  {one.commit[:10]}: {trouble}"
@@ -116,8 +114,8 @@ def _runs(one: Measured) -> str:
 
 
 def as_dict(found: Bisected) -> dict[str, Any]:
-    """The result as strict JSON values; numbers that are not finite as text."""
-    said = {
+    """The result for JSON."""
+    return {
         "verdict": found.verdict,
         "metric": found.plan.metric,
         "good_if": found.plan.condition,
@@ -129,7 +127,6 @@ def as_dict(found: Bisected) -> dict[str, Any]:
         "not_evaluated": found.why,
         "remarks": found.remarks,
     }
-    return {name: clean(value) for name, value in said.items()}
 
 
 def _commit(one: Measured) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
@@ -15,8 +13,9 @@ from rlwatch.offline.bisect.plan import Attempt, Plan
 from rlwatch.offline.bisect.search import Search
 from rlwatch.offline.bisect.tree import GitError, clean_up, commit_of, common, git
 from rlwatch.offline.processes import interruptible
-from rlwatch.offline.render import printable
-from rlwatch.offline.workplace import BusyError, Ticker, workplace, write_json
+from rlwatch.offline.ticker import Ticker
+from rlwatch.offline.workplace import BusyError, workplace, write_json
+from rlwatch.telling import RefusedError, as_json, printable
 
 USAGE = 64
 
@@ -46,8 +45,7 @@ def run(
         _check(where, *ends)
         plan = replace(plan, prefix=git(where, "rev-parse", "--show-prefix"))
     except GitError as error:
-        print(printable(f"rlwatch: {error}"), file=sys.stderr)
-        return USAGE
+        raise RefusedError(str(error), USAGE) from error
     place = home / "rlwatch" / f"bisect-{plan.key}"
     try:
         with interruptible(), workplace(place):
@@ -57,13 +55,12 @@ def run(
             found = Search(plan, where, place, ticker, first_parent).search(*ends)
     except (BusyError, GitError, OSError) as error:
         ticker.clear()
-        print(printable(f"rlwatch: not evaluated: {error}"), file=sys.stderr)
-        return report.EXIT["not evaluated"]
+        raise RefusedError(f"not evaluated: {error}") from error
     except KeyboardInterrupt:
         ticker.say("rlwatch: interrupted: the worktree is removed; the same command goes on with the values measured")
         raise
     if form == "json":
-        print(json.dumps({**report.as_dict(found), "folder": str(place)}, allow_nan=False, indent=2))
+        print(as_json({**report.as_dict(found), "folder": str(place)}, indent=2))
     else:
         print("\n".join(map(printable, report.lines(found))))
     return report.EXIT[found.verdict]

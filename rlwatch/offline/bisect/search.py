@@ -17,7 +17,7 @@ from rlwatch.offline.bisect.plan import Plan, middle, parsed
 from rlwatch.offline.bisect.report import Bisected, Measured
 from rlwatch.offline.bisect.tree import OF_A_HOOK, git, worktree
 from rlwatch.offline.processes import Ended, Running, Task
-from rlwatch.offline.workplace import Ticker
+from rlwatch.offline.ticker import Ticker
 
 _NEAR = 0.1
 """Distance to the threshold, as a share of that between the ends, that is too near to be sure."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from rlwatch.offline.checkpoint_diff.diff import Diff, Gate
 from rlwatch.offline.checkpoint_diff.moved import Moved
+from rlwatch.telling import table
 
 _MOST = 20
 _GROUPS = 60
@@ -25,16 +26,15 @@ def lines(done: Diff, gate: Gate | None, every: bool) -> Iterator[str]:
     yield from done.findings()
     yield ""
     groups = done.groups
-    yield from _table(
-        ("GROUP", "TENSORS", "MOVED", "RELATIVE", "LARGEST", "ELEMENTS CHANGED"),
-        [
-            (
-                group.name, str(len(group.tensors)), str(sum(one.status == "moved" for one in group.tensors)),
-                _share(group.relative), f"{group.largest:.3g}", f"{group.changed:.1%}",
-            )
-            for group in groups[:_GROUPS]
-        ],
-    )  # fmt: skip
+    rows: list[tuple[str, ...]] = [("GROUP", "TENSORS", "MOVED", "RELATIVE", "LARGEST", "ELEMENTS CHANGED")]
+    rows += [
+        (
+            group.name, str(len(group.tensors)), str(sum(one.status == "moved" for one in group.tensors)),
+            _share(group.relative), f"{group.largest:.3g}", f"{group.changed:.1%}",
+        )
+        for group in groups[:_GROUPS]
+    ]  # fmt: skip
+    yield from table(rows, "  ")
     if len(groups) > _GROUPS:
         yield f"  and {len(groups) - _GROUPS} more groups (--format json)"
     shown = done.tensors if every else sorted(moved, key=_most)[:_MOST]
@@ -42,9 +42,8 @@ def lines(done: Diff, gate: Gate | None, every: bool) -> Iterator[str]:
         yield ""
         if len(shown) < len(moved) and not every:
             yield f"the {len(shown)} tensors that moved most, relative to their norm (--all lists every one):"
-        yield from _table(
-            ("TENSOR", "STATUS", "SHAPE", "TYPE", "RELATIVE", "LARGEST", "CHANGED", ""), [_row(one) for one in shown]
-        )
+        head = ("TENSOR", "STATUS", "SHAPE", "TYPE", "RELATIVE", "LARGEST", "CHANGED", "")
+        yield from table([head, *map(_row, shown)], "  ")
     if gate:
         yield ""
         yield f"gate {gate}: {done.gate(gate)[1]}"
@@ -68,9 +67,3 @@ def _row(one: Moved) -> tuple[str, ...]:
 def _share(value: float | None) -> str:
     """A relative change; from all zeros there is none."""
     return "from 0" if value is None else f"{value:.3g}"
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    for row in (head, *rows):
-        yield "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()

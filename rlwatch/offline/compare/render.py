@@ -10,6 +10,7 @@ from rlwatch.offline.compare.compare import Comparison
 from rlwatch.offline.compare.links import name_of
 from rlwatch.offline.compare.parting import Difference
 from rlwatch.offline.compare.series import Run
+from rlwatch.telling import table
 
 _SHOWN = 12
 
@@ -80,9 +81,7 @@ def _partings(done: Comparison) -> Iterator[str]:
         )
         for one in done.partings
     ]  # fmt: skip
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield from table(rows, "  ")
 
 
 def effect(one: Difference) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rlwatch.offline.audit import record
+from rlwatch.offline.recorded import load
 
-_LARGEST = 8 * 2**20
 _DEEPEST = 8
 _FILES = (
     "run.json", "config.json", "config.yaml", "args.json", "args.yaml", "hparams.yaml", "params.json",
@@ -87,7 +87,7 @@ def of_run(run: str) -> dict[str, str]:
         return {}
     found: dict[str, str] = {}
     for name in _FILES:
-        values = _read(folder / name)
+        values = load(folder / name)
         if name == "run.json":
             found |= dict(_options(values.get("command")))
             values = {key: values[key] for key in _OF_RUN if key in values}
@@ -102,25 +102,6 @@ def of_run(run: str) -> dict[str, str]:
     if facts.get("git", {}).get("commit"):
         found.setdefault("commit", str(facts["git"]["commit"])[:12])
     return found
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        if path.stat().st_size > _LARGEST:
-            return {}
-        text = path.read_text(encoding="utf-8", errors="replace")
-        if path.suffix == ".json":
-            values = json.loads(text)
-        else:
-            import yaml
-
-            try:
-                values = yaml.safe_load(text)
-            except yaml.YAMLError:
-                return {}
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return values if isinstance(values, dict) else {}
 
 
 def _leaves(values: Mapping[Any, Any], before: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:

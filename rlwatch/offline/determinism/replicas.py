@@ -11,7 +11,8 @@ from typing import Any
 from rlwatch.offline import processes, series
 from rlwatch.offline.determinism.plan import Plan, filled
 from rlwatch.offline.processes import Ended, Running, Task
-from rlwatch.offline.workplace import Ticker, read_json, write_json
+from rlwatch.offline.ticker import Ticker
+from rlwatch.offline.workplace import read_json, write_json
 
 _CHECK_SHARE = 20  # of the time that reading a growing log may take: one part in so many
 

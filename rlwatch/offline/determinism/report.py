@@ -10,7 +10,7 @@ from rlwatch.offline.determinism.advice import reading
 from rlwatch.offline.determinism.check import Check
 from rlwatch.offline.determinism.compare import Compared, Divergence
 from rlwatch.offline.determinism.replicas import Replica
-from rlwatch.sinks.jsonl import clean
+from rlwatch.telling import table
 
 
 def lines(check: Check, gate: bool) -> Iterator[str]:
@@ -49,9 +49,7 @@ def _table(check: Check) -> Iterator[str]:
     for one in check.compared:
         first = "-" if one.first is None else f"step {one.first.step}"
         rows.append((one.metric, str(one.steps), _same(check, one), first, f"{one.largest:.3g}"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield from table(rows)
 
 
 def _same(check: Check, one: Compared) -> str:
@@ -106,8 +104,8 @@ def _verdict(check: Check, gate: bool) -> str:
 
 
 def as_dict(check: Check, gate: bool) -> dict[str, Any]:
-    """The check as strict JSON values; numbers that are not finite as text."""
-    said = {
+    """The check for JSON."""
+    return {
         "verdict": check.verdict(gate),
         "command": check.plan.command,
         "first": check.first and _divergence(check.first),
@@ -120,7 +118,6 @@ def as_dict(check: Check, gate: bool) -> dict[str, Any]:
         "remarks": check.remarks,
         "try": [finding.as_dict() for finding in check.findings],
     }
-    return {name: clean(value) for name, value in said.items()}
 
 
 def _metric(check: Check, one: Compared) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +12,9 @@ from rlwatch.offline.determinism.picture import PictureError, draw
 from rlwatch.offline.determinism.plan import Plan, fingerprint
 from rlwatch.offline.determinism.replicas import empty, folder_of, run_all
 from rlwatch.offline.processes import interruptible
-from rlwatch.offline.render import printable
-from rlwatch.offline.workplace import BusyError, Ticker, read_json, workplace, write_json
+from rlwatch.offline.ticker import Ticker
+from rlwatch.offline.workplace import BusyError, read_json, workplace, write_json
+from rlwatch.telling import RefusedError, as_json, printable
 
 HOME = ".rlwatch"
 
@@ -43,8 +42,7 @@ def run(
             return _checked(plan, place, ticker, gate, keep, form, picture)
     except (BusyError, OSError) as error:
         ticker.clear()
-        print(printable(f"rlwatch: not evaluated: {error}"), file=sys.stderr)
-        return EXIT["not evaluated"]
+        raise RefusedError(f"not evaluated: {error}") from error
     except KeyboardInterrupt:
         ticker.say("rlwatch: interrupted: the replicas that ran were ended, the same command goes on with those done")
         raise
@@ -79,7 +77,7 @@ def _checked(
         except PictureError as error:
             ticker.say(f"rlwatch: {error}")
     if form == "json":
-        print(json.dumps({**report.as_dict(check, gate), "folder": str(place)}, allow_nan=False, indent=2))
+        print(as_json({**report.as_dict(check, gate), "folder": str(place)}, indent=2))
     else:
         print("\n".join(map(printable, report.lines(check, gate))))
     return EXIT[check.verdict(gate)]

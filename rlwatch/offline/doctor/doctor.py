@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +14,8 @@ from rlwatch.offline.audit import environment, record
 from rlwatch.offline.audit.finding import Finding, ordered
 from rlwatch.offline.doctor.done import events_of
 from rlwatch.offline.doctor.saved import Saved, checkpoints_of
-from rlwatch.offline.render import printable
 from rlwatch.offline.replay import Replay, replay
-from rlwatch.sinks.jsonl import clean
+from rlwatch.telling import as_json, printable
 
 HEALTHY, ADJUST, STOP, NOT_EVALUATED = range(4)
 CODES = {"healthy": HEALTHY, "adjust": ADJUST, "stop": STOP, "not evaluated": NOT_EVALUATED}
@@ -224,7 +222,7 @@ def run(
     for sentence in done.replay.remarks:
         print(printable(f"rlwatch: {path}: {sentence}"), file=sys.stderr)
     if form == "json":
-        print(json.dumps(clean(done.as_dict()), allow_nan=False))
+        print(as_json(done.as_dict()))
     elif not path.exists():
         print(printable(f"rlwatch: {path}: {done.replay.error}"), file=sys.stderr)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 
 from rlwatch.observation import FloatArray
-from rlwatch.offline.render import printable
 from rlwatch.offline.reward_drift import items
 from rlwatch.offline.reward_drift.data import Scores
 from rlwatch.offline.reward_drift.items import Items
@@ -24,8 +22,9 @@ from rlwatch.offline.reward_drift.slices import slicings
 from rlwatch.offline.reward_health import card
 from rlwatch.offline.reward_health.check import Check
 from rlwatch.offline.source import IngestError
+from rlwatch.telling import RefusedError, as_json, printable
 
-DONE, UNREADABLE = 0, 3
+DONE = 0
 _DEFAULTS = DriftLimits.model_validate({})
 
 
@@ -111,14 +110,13 @@ def _read(path: Path, request: Request, *, scored: bool) -> Items:
 
 
 def run(request: Request, form: Literal["text", "json"], gate: bool) -> int:
-    """Prints the report and returns the exit code."""
+    """Prints the report and returns the exit code; raises `RefusedError`."""
     try:
         outcome = examine(request)
     except (IngestError, ScoringError, OSError) as error:
-        print(printable(f"rlwatch: {error}"), file=sys.stderr)
-        return UNREADABLE
+        raise RefusedError(str(error)) from error
     if form == "json":
-        print(json.dumps(_as_dict(request, outcome), indent=2, allow_nan=False))
+        print(as_json(_as_dict(request, outcome), indent=2))
     else:
         for line in _lines(request, outcome, gate):
             print(printable(line))

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from rlwatch.offline.render import printable
 from rlwatch.offline.reward_health.case import Case
 from rlwatch.offline.reward_health.check import WORST_FIRST, Check, Verdict, as_json, worst
 from rlwatch.offline.reward_health.rollouts import Rollouts
+from rlwatch.telling import printable
 
 GATE: dict[Verdict, int] = {"pass": 0, "warn": 1, "fail": 2, "not evaluated": 3}
 """The exit code of `--gate`: that of the worst verdict, and a failure is worse than what is not known."""

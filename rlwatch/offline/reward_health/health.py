@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from rlwatch.offline.render import printable
 from rlwatch.offline.reward_health import card, gold
 from rlwatch.offline.reward_health.build import read
 from rlwatch.offline.reward_health.case import Case
@@ -18,8 +15,9 @@ from rlwatch.offline.reward_health.evaluate import evaluate
 from rlwatch.offline.reward_health.limits import DEFAULTS, Limits
 from rlwatch.offline.reward_health.rollouts import Rollouts
 from rlwatch.offline.source import IngestError
+from rlwatch.telling import RefusedError, as_json, printable
 
-DONE, UNREADABLE = 0, 3
+DONE = 0
 
 
 @dataclass(frozen=True)
@@ -69,15 +67,14 @@ def _read(path: Path, request: Request) -> Rollouts:
 
 
 def run(request: Request, form: Literal["text", "json"], gate: bool) -> int:
-    """Prints the report and returns the exit code."""
+    """Prints the report and returns the exit code; raises `RefusedError`."""
     try:
         case, checks = examine(request)
         drawn = _drawn(request, case)
     except (IngestError, OSError) as error:
-        print(printable(f"rlwatch: {error}"), file=sys.stderr)
-        return UNREADABLE
+        raise RefusedError(str(error)) from error
     if form == "json":
-        print(json.dumps(card.as_dict(case, checks, drawn, request.listed), indent=2, allow_nan=False))
+        print(as_json(card.as_dict(case, checks, drawn, request.listed), indent=2))
     else:
         for line in card.lines(case, checks, drawn, request.listed, gate):
             print("\n".join(map(printable, line.split("\n"))))

@@ -97,6 +97,8 @@ class Intake:
         """The observation, and what is still to be copied into it from an accelerator."""
         observation = Observation(self._count(step, metrics), self.rows)
         self.rows += 1
+        if not keywords and type(metrics) is dict and self._take_floats(metrics, observation) is not None:
+            return observation, None  # as nearly always
         row = _Row(observation)
         if metrics is not None:
             self._take(metrics, row)
@@ -136,7 +138,8 @@ class Intake:
         if type(metrics) is not dict and not isinstance(metrics, Mapping):
             self.guest.complain("metrics", f"metrics must be a dict of name -> value, got {type(metrics).__name__}")
             return
-        if not row.ranks and self._take_floats(metrics, row):
+        if not row.ranks and (layout := self._take_floats(metrics, row.observation)) is not None:
+            row.ranks = layout.ranks
             return
         routes, ranks = self._routes, row.ranks
         signals, extra = row.observation.signals, row.observation.extra
@@ -159,16 +162,16 @@ class Intake:
                 except Exception as error:  # noqa: BLE001 - values are the user's objects and may raise anything
                     self.guest.complain(str(key), f"{key!r} cannot be read ({type(error).__name__}: {error}); left out")
 
-    def _take_floats(self, metrics: Mapping[str, Any], row: _Row) -> bool:
-        """Take in a row of finite floats whose names came together before; False where it is any other."""
+    def _take_floats(self, metrics: Mapping[str, Any], observation: Observation) -> _Layout | None:
+        """Take in a row of finite floats whose names came together before; None where it is any other."""
         keys = tuple(metrics)
         layout = self._layouts.get(keys)
         if layout is None:
             self._lay_out(keys)
-            return False
+            return None
         if not layout.places:
-            return False
-        signals, extra = row.observation.signals, row.observation.extra
+            return None
+        signals, extra = observation.signals, observation.extra
         for value, (name, factor, offset) in zip(metrics.values(), layout.places, strict=False):
             if type(value) is float and value - value == 0.0:
                 if factor:
@@ -176,9 +179,8 @@ class Intake:
                 elif name:
                     extra[name] = value
             elif name:
-                return False
-        row.ranks = layout.ranks
-        return True
+                return None
+        return layout
 
     def _lay_out(self, keys: tuple[Any, ...]) -> None:
         """Remember where floats under these keys go, once each key's route is known."""

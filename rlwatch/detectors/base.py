@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from copy import copy
 from enum import StrEnum
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -14,6 +14,7 @@ from rlwatch import playbook
 from rlwatch.alert import Alert, Severity
 from rlwatch.detectors.coverage import Coverage
 from rlwatch.observation import Observation
+from rlwatch.streaming.gate import Passage
 
 
 class Link(StrEnum):
@@ -127,6 +128,13 @@ class Detector(ABC):
 
     def between(self, obs: Observation) -> None:  # noqa: B027 - most have nothing to do here
         """Learn from a row that carries none of `needs`."""
+
+    def gate(self, signals: Container[str]) -> Passage | None:
+        """For rows with these signals, what lets one of them wait without a `check`; None where each must be checked.
+
+        Who has a gate takes in what waits there before it judges a row, and in `catch_up`.
+        """
+        return None
 
     def catch_up(self) -> None:  # noqa: B027 - most have nothing to do here
         """Take in what `check` put off: rows that need no judgement may wait, a few at most."""

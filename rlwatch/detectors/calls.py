@@ -8,6 +8,9 @@ from typing import NamedTuple
 from rlwatch.alert import Alert
 from rlwatch.detectors.base import Detector, Finding
 from rlwatch.observation import Observation
+from rlwatch.streaming.gate import Gate
+from rlwatch.streaming.progress import Progress
+from rlwatch.streaming.standing import Standing
 
 MAX_PLANS = 256
 """Kinds of rows remembered: a loop that makes up names must not grow us without bound."""
@@ -22,8 +25,11 @@ class Plan:
     """What is done with rows that carry the same signals and sample arrays.
 
     Attributes:
-        checks: `check` of the detectors that the row concerns, `between` of the others that have one; in causal order.
-        seen: those detectors, each with the signal that it goes by.
+        checks: `check` of the detectors that the row concerns, `between` of the others that have one.
+        gates: of those among them that have a gate, in place of `checks`: signal, gate, whether the whole row waits,
+            the other signal, and `check`.
+        follows: what brings the statistics up to date that they share, which a row that waits must not miss.
+        seen: the detectors that the row concerns, each with the signal that it goes by.
         owners: whose each of the checks is; it need not be a bound method.
         whole: detectors with an `update` of their own.
         arrays: sample arrays that must hold something finite for the plan to be right.
@@ -31,7 +37,7 @@ class Plan:
         last: the number of the last of them, counted over all plans.
     """
 
-    __slots__ = ("arrays", "checks", "last", "owners", "rows", "seen", "whole")
+    __slots__ = ("arrays", "checks", "follows", "gates", "last", "owners", "rows", "seen", "whole")
 
     def __init__(self, detectors: Iterable[Detector], obs: Observation) -> None:
         checks: list[Check] = []
@@ -39,22 +45,43 @@ class Plan:
         self.seen: list[tuple[Detector, str]] = []
         self.whole: list[Detector] = []
         arrays: dict[str, None] = {}
+        self.gates: list[tuple[str, Gate, bool, str, Check]] = []
+        follows: dict[int, Callable[[Observation], None]] = {}
         for one in detectors:
             name = next((need for need in one.needs if need in obs.signals or need in obs.samples), "")
             if type(one).update is not Detector.update:
                 self.whole.append(one)
             elif name:
-                checks.append(one.check)
+                self._concerns(one, obs, checks, follows)
                 self.seen.append((one, name))
                 if name not in obs.signals:
                     arrays[name] = None
             elif type(one).between is not Detector.between:
                 checks.append(one.between)
-            if checks:
-                self.owners.setdefault(checks[-1], one)
+                self.owners[one.between] = one
         self.checks = tuple(checks)
+        self.follows = tuple(follows.values())
         self.arrays = tuple(arrays)
         self.rows = self.last = 0
+
+    def _concerns(
+        self,
+        one: Detector,
+        obs: Observation,
+        checks: list[Check],
+        follows: dict[int, Callable[[Observation], None]],
+    ) -> None:
+        check = one.check
+        self.owners[check] = one
+        passage = one.gate(obs.signals)
+        if passage is None:
+            checks.append(check)
+        else:
+            self.gates.append((*passage, check))
+        for name in one.shares:
+            statistic = getattr(one, name)
+            if isinstance(statistic, Standing | Progress):
+                follows[id(statistic)] = statistic.follow
 
 
 class Raised(NamedTuple):
@@ -95,8 +122,22 @@ class Calls:
         for name in plan.arrays:
             if not obs.usable(name):
                 return self._one_by_one(obs)
+        for follow in plan.follows:
+            follow(obs)
+        signals, checks = obs.signals, [*plan.checks]
+        for name, gate, whole, other, check in plan.gates:
+            x = signals[name]
+            if gate.low < x < gate.high and (not other or signals[other] < gate.most):
+                if whole:
+                    if len(gate.rows) < gate.room:
+                        gate.rows.append(signals)
+                        continue
+                elif len(gate.held) < gate.room:
+                    gate.held.append(x)
+                    continue
+            checks.append(check)
         told: dict[Detector, Finding | Exception] = {}
-        for check in plan.checks:
+        for check in checks:
             try:
                 if (finding := check(obs)) is not None:
                     told[plan.owners[check]] = finding

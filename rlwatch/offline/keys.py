@@ -60,6 +60,10 @@ class Ranks:
         self._several = False
         self._recent: dict[int, float] = {}
 
+    def knows_none(self, metrics: Mapping[str, Any]) -> bool:
+        """Whether a row has no key that may name its process."""
+        return not any(key in metrics for key in RANK_KEYS)
+
     def other(self, metrics: Mapping[str, Any], step: int) -> bool:
         """Whether a row is another process's, and to be left out."""
         rank = next((metrics[key] for key in RANK_KEYS if key in metrics), None)

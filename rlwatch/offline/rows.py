@@ -37,6 +37,10 @@ _DEEPEST = 8
 _WIDEST = 10_000
 _LONGEST_NUMBER = 40
 _LARGEST_STEP = 2**53
+_FLOAT = {float}
+
+MAX_SHAPES = 256
+"""Sets of keys remembered."""
 
 
 class Row(NamedTuple):
@@ -74,6 +78,7 @@ class Normaliser:
         mapped_step = [signal_map["step"]] if "step" in signal_map else []
         self._step_keys = (*mapped_step, *STEP_KEYS)
         self._step: int | None = None
+        self._shapes: dict[tuple[str, ...], str] = {}
 
     def rows(self, dicts: Iterable[dict[str, Any]]) -> Iterator[Row]:
         """The training steps among `dicts`, in their order.
@@ -89,19 +94,26 @@ class Normaliser:
                     yield held
                 held = None
                 continue
-            metrics = self._clean(raw)
-            if self.unmet:
-                self.unmet -= metrics.keys()
-            named = self._take_step(metrics)
-            if not metrics or not signals.is_step(metrics):
-                self.skipped += 1
-                self.ended = signals.is_summary(metrics)
-                continue
+            keys = tuple(raw)
+            plain = self._plain(raw, self._shapes[keys]) if keys in self._shapes else None
+            named = plain is not None
+            if plain is not None:
+                metrics = plain
+            else:
+                metrics = self._clean(raw)
+                if self.unmet:
+                    self.unmet -= metrics.keys()
+                named = self._take_step(metrics)
+                if not metrics or not signals.is_step(metrics):
+                    self.skipped += 1
+                    self.ended = signals.is_summary(metrics)
+                    continue
+                if not self.found.known >= metrics.keys():
+                    self.found.add(metrics)
+                self._remember(keys, metrics)
             self.ended = False
-            if not self.found.known >= metrics.keys():
-                self.found.add(metrics)
             step = number if self._step is None else self._step
-            if self.ranks.other(metrics, step):
+            if plain is None and self.ranks.other(metrics, step):
                 continue
             if held is not None:
                 if named and held_named and step == held.step and _complete(held.metrics, metrics):
@@ -115,6 +127,28 @@ class Normaliser:
             held, held_named = Row(step, metrics), named
         if held is not None:
             yield held
+
+    def _remember(self, keys: tuple[str, ...], metrics: dict[str, Any]) -> None:
+        """Take note of keys under which numbers need no second look: all are metrics, but for the step."""
+        step = next((key for key in self._step_keys if key in keys), "")
+        known = self.found.known >= metrics.keys() and self.ranks.knows_none(metrics)
+        if step and known and {step, *metrics} == {*keys} and step not in metrics and len(self._shapes) < MAX_SHAPES:
+            self._shapes[keys] = step
+
+    def _plain(self, raw: dict[str, Any], step_key: str) -> dict[str, Any] | None:
+        """The metrics of a dict of floats and integers whose keys are remembered; None for any other."""
+        metrics = raw.copy()
+        step = metrics.pop(step_key)
+        if type(step) is not int or not -_LARGEST_STEP < step < _LARGEST_STEP:
+            return None
+        if {*map(type, metrics.values())} != _FLOAT:
+            for key, value in metrics.items():
+                if type(value) is int and -_LARGEST_STEP < value < _LARGEST_STEP:
+                    metrics[key] = float(value)
+                elif type(value) is not float:
+                    return None
+        self._step = step
+        return metrics
 
     def _take_step(self, metrics: dict[str, Any]) -> bool:
         """Moves the step out of `metrics`; False where they name none, and the step before still holds."""

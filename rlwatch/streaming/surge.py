@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from math import exp, log
+from math import exp, inf, log
 from typing import Any, NamedTuple
 
+from rlwatch.streaming import TINY
 from rlwatch.streaming.baseline import HELD, MARGIN, NOTABLE, TRUSTED, LogBaseline
+from rlwatch.streaming.gate import Gate
 
 _NEW = 0.18
 """How far above the baseline's upper tenth a level must be to be new, on the log scale (1.2x)."""
@@ -72,6 +74,8 @@ class Surge:
     for certain wait, up to 8, and are taken in together: to the same effect, for a fraction of the time.
 
     Attributes:
+        gate: the values that wait, and which others may.
+        cap: rows from here on are none of them, whatever the baseline says.
         gone: rows in a row in which the signal has been below a thousandth of the level that it had.
     """
 
@@ -81,23 +85,25 @@ class Surge:
         "_calm_rows",
         "_ceiling",
         "_gone_below",
-        "_held",
-        "_high",
         "_last_peak",
         "_logs",
-        "_low",
         "_ordinary",
         "_start",
         "_young",
+        "cap",
+        "gate",
         "gone",
         "lasting",
         "short",
     )
 
-    def __init__(self, window: int = 100, short: int = 5, lasting: int = 7, sigma: float = 0.2) -> None:
+    def __init__(
+        self, window: int = 100, short: int = 5, lasting: int = 7, sigma: float = 0.2, gate: Gate | None = None
+    ) -> None:
         self._baseline = LogBaseline(window, sigma)
-        self._held: list[float] = []
-        self._low = self._high = 0.0
+        self.gate = Gate(HELD - 1) if gate is None else gate
+        self.gate.close()
+        self.cap = inf
         self.short = short
         self.lasting = lasting
         self.gone = 0
@@ -149,9 +155,10 @@ class Surge:
 
     def quiet(self, x: float) -> bool:
         """Take in a value that is ordinary for certain; False, and nothing done, for any other, which is for `push`."""
-        if not self._low < x < self._high:
+        gate = self.gate
+        if not gate.low < x < gate.high:
             return False
-        held = self._held
+        held = gate.held
         held.append(x)
         if len(held) >= HELD:
             self.catch_up()
@@ -163,23 +170,29 @@ class Surge:
         self.catch_up()
         return self._baseline
 
+    def hold_below(self, cap: float) -> None:
+        """Let only rows below `cap` wait from now on; to be said after a `push` that let its row not wait."""
+        if cap != self.cap:
+            self.cap = cap
+            self._look_ahead()
+
     def _look_ahead(self) -> None:
         """Between which values the next rows are ordinary for certain."""
+        gate = self.gate
+        gate.low = gate.high = 0.0
         if self._ordinary <= self._calm_rows or self._young or self.gone:
-            self._low = self._high = 0.0
             return
         low, high, _, most = self._baseline.bounds()
         if high > low:
-            self._low = exp((low if low > most - _GONE else most - _GONE) + MARGIN)
-            self._high = exp(high - MARGIN)
-        else:
-            self._low = self._high = 0.0
+            low, high = exp((low if low > most - _GONE else most - _GONE) + MARGIN), exp(high - MARGIN)
+            gate.low, gate.high = low if low > TINY else TINY, high if high < self.cap else self.cap
 
     def catch_up(self) -> None:
         """Take in the rows that wait."""
-        if not self._held:
+        gate = self.gate
+        if not gate.held:
             return
-        values, self._held = [log(x) for x in self._held], []
+        values, gate.held = [log(x) for x in gate.held], []
         self._baseline.push_ordinary(values)
         self._logs.extend(values)
         self._ordinary += len(values)
@@ -257,7 +270,7 @@ class Surge:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        self._held, self._low, self._high = [], 0.0, 0.0
+        self.gate.close()
         self._baseline.load_state_dict(state["baseline"])
         self._logs = deque((float(x) for x in state["logs"]), maxlen=self.lasting)
         self._start = [float(x) for x in state["start"]]

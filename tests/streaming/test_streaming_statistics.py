@@ -294,7 +294,7 @@ def test_most_rows_of_a_healthy_signal_wait() -> None:
     surge, waited = Surge(), 0
     for x in np.random.default_rng(0).lognormal(0.0, 0.2, 3000).tolist():
         waited += surge.quiet(x) or surge.push(x) is not None
-        assert len(surge._held) < HELD
+        assert len(surge.gate.held) < HELD
     assert waited > 0.8 * 3000
 
 

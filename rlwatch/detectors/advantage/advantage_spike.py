@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -9,6 +10,8 @@ from pydantic import Field
 from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, critical, warning
 from rlwatch.observation import Observation
 from rlwatch.streaming import bounded, positive
+from rlwatch.streaming.baseline import HELD
+from rlwatch.streaming.gate import Gate, Passage
 from rlwatch.streaming.surge import Surge
 
 
@@ -37,10 +40,16 @@ class AdvantageSpike(Detector):
     def __init__(self, settings: DetectorSettings | dict[str, Any] | None = None) -> None:
         super().__init__(settings)
         self._source = ""
+        self._gate = Gate(HELD - 1)  # of the standard deviation: rows of another source do not pass it
         self._reset()
 
     def _reset(self) -> None:
-        self._surge = Surge(sigma=0.2)
+        self._gate.close()
+        self._surge = Surge(sigma=0.2, gate=self._gate if self._source == "std" else None)
+
+    def gate(self, signals: Container[str]) -> Passage | None:
+        """Ordinary standard deviations may wait."""
+        return Passage("advantage_std", self._gate) if "advantage_std" in signals else None
 
     def catch_up(self) -> None:
         """Take in the rows that wait."""
@@ -75,6 +84,12 @@ class AdvantageSpike(Detector):
         if now.unseen and now.lasting_times > limits.critical_times and now.lasting_sigmas > limits.sigma:
             return critical(text, **evidence)
         return warning(text, **evidence)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._source = str(state["_source"])
+        self._reset()
+        super().load_state_dict(state)
 
     @staticmethod
     def _spread(obs: Observation) -> tuple[str, float | None]:

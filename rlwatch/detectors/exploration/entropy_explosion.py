@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from math import exp, inf
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ from pydantic import Field
 from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, critical, warning
 from rlwatch.observation import Observation
 from rlwatch.streaming.baseline import HELD
+from rlwatch.streaming.gate import BELOW_ZERO, Gate, Passage
 from rlwatch.streaming.opening import Opening
 from rlwatch.streaming.recent import Recent
 from rlwatch.streaming.standing import Standing
@@ -65,9 +66,11 @@ class EntropyExplosion(Detector):
         self._levels = Recent(5)
         self._standing = Standing()
         self._differential = False
-        self._held: list[float] = []
-        self._most_held = HELD
-        self._limit = 0.0
+        self._gate = Gate(HELD - 1)
+
+    def gate(self, signals: Container[str]) -> Passage | None:
+        """Entropies that are too low to speak may wait; differential ones do not."""
+        return Passage("entropy", self._gate) if "entropy" in signals and "action_std" not in signals else None
 
     def check(self, obs: Observation) -> Finding | None:
         """Judge the level of the last 3 rows when this row is high itself."""
@@ -76,9 +79,10 @@ class EntropyExplosion(Detector):
         x = obs.signals.get("entropy")
         if x is None:
             return None
-        if 0.0 <= x < self._limit and "action_std" not in obs.signals:  # too low to speak for certain, as nearly always
-            self._held.append(x)
-            if len(self._held) >= self._most_held:
+        gate = self._gate
+        if gate.low < x < gate.high and "action_std" not in obs.signals:  # too low to speak for certain
+            gate.held.append(x)
+            if len(gate.held) > gate.room:
                 self.catch_up()
             return None
         self.catch_up()
@@ -99,7 +103,8 @@ class EntropyExplosion(Detector):
     def _look_ahead(self) -> None:
         """Below which entropy the next rows cannot speak, nor make the last ones speak."""
         limits, usual, last = self.settings, self._usual, self._levels.values
-        self._limit = 0.0
+        gate = self._gate
+        gate.low = gate.high = 0.0
         if usual.rows >= usual.span and not self._differential:
             opening, rows, limit = self._opening.level, HELD, inf
             while (lowest := exp(usual.middle - usual.reach(rows))) <= _LEARNT * opening and rows > 2:
@@ -108,22 +113,22 @@ class EntropyExplosion(Detector):
                 rows, limit = HELD, _BACK * opening
                 lowest = exp(usual.middle - usual.reach(rows))
             limit = min(limit, limits.warning_times * lowest, limits.slow_times * opening)
-            self._most_held = rows
+            gate.room = rows - 1
             if last[-1] < limit or last[-2] < limit:  # the median of 3 rows stays below it, too
-                self._limit = limit
+                gate.low, gate.high = BELOW_ZERO, limit
 
     def catch_up(self) -> None:
         """Take in the rows that wait."""
-        if self._held:
-            self._levels.values.extend(self._held)
-            for x in self._held:
+        if held := self._gate.held:
+            self._gate.held = []
+            self._levels.values.extend(held)
+            for x in held:
                 self._usual.push(x)
-            self._held = []
             self._look_ahead()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        self._held, self._limit = [], 0.0
+        self._gate.close()
         super().load_state_dict(state)
 
     def _judge(self, x: float) -> Finding | None:

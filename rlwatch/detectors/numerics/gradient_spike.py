@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -10,6 +10,7 @@ from pydantic import Field
 from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, critical, warning
 from rlwatch.observation import Observation
 from rlwatch.streaming import positive
+from rlwatch.streaming.gate import Passage
 from rlwatch.streaming.opening import Opening
 from rlwatch.streaming.streak import Streak
 from rlwatch.streaming.surge import Reading, Surge
@@ -49,7 +50,11 @@ class GradientSpike(Detector):
         self._surge = Surge(sigma=0.3)
         self._opening = Opening(10)
         self._growing = Streak(_GROWTH_ROWS)
-        self._usual = 0.0  # below it no row is far above the opening, and none was lately
+        self._surge.hold_below(0.0)  # until the opening is known
+
+    def gate(self, signals: Container[str]) -> Passage | None:
+        """Ordinary norms may wait, where none is far above the opening nor was lately."""
+        return Passage("grad_norm", self._surge.gate) if "grad_norm" in signals else None
 
     def catch_up(self) -> None:
         """Take in the rows that wait."""
@@ -60,7 +65,7 @@ class GradientSpike(Detector):
         x = obs.signals.get("grad_norm")
         if x is None:
             return None
-        if x < self._usual and self._surge.quiet(x):
+        if self._surge.quiet(x):
             return None
         x = positive(x)
         limits = self.settings
@@ -77,13 +82,14 @@ class GradientSpike(Detector):
         opening = self._opening
         high = opening.full and x > limits.growth_times * opening.level
         growth = self._growth(x, high) if high or self._growing.rows else None
-        self._usual = limits.growth_times * opening.level if opening.full and not self._growing.rows else 0.0
+        usual = opening.full and not self._growing.rows
+        self._surge.hold_below(limits.growth_times * opening.level if usual else 0.0)
         spike = self._spike(now) if now is not None and now.new else None
         return spike or growth
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        self._usual = 0.0
+        self._surge.hold_below(0.0)
         super().load_state_dict(state)
 
     def _spike(self, now: Reading) -> Finding | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, critical, warning
 from rlwatch.observation import Observation
+from rlwatch.streaming.baseline import HELD
+from rlwatch.streaming.gate import BELOW_ZERO, Gate, Passage
 from rlwatch.streaming.means import Means
 from rlwatch.streaming.progress import Progress
 from rlwatch.streaming.streak import Streak
@@ -55,17 +58,37 @@ class ClipFraction(Detector):
         self._clipped = Means()
         self._far = Streak(10)
         self._progress = Progress()
+        self._gate = Gate(HELD - 1)
+
+    def gate(self, signals: Container[str]) -> Passage | None:
+        """Shares below the limit may wait, where no KL comes with them."""
+        alone = "clip_fraction" in signals and "approx_kl" not in signals
+        return Passage("clip_fraction", self._gate) if alone else None
+
+    def catch_up(self) -> None:
+        """Take in the rows that wait."""
+        held, self._gate.held = self._gate.held, []
+        for x in held:
+            self._clipped.push(x)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._gate.close()
+        super().load_state_dict(state)
 
     def check(self, obs: Observation) -> Finding | None:
         """Judge the mean of the last rows; what is not a share (a count, a percentage) is left out."""
         signals = obs.signals
         if self._progress.followed is not obs:
             self._progress.follow(obs)
+        self.catch_up()
         x = signals["clip_fraction"]
         if not 0.0 <= x <= 1.0:
             return None
         limits, clipped = self.settings, self._clipped
         clipped.push(x)
+        limit = limits.warning_level * (1.0 - 1e-9)  # what rounding of a mean of values below it may cost
+        self._gate.low, self._gate.high = BELOW_ZERO, limit if clipped.fast < limit else 0.0
         kl = signals.get("approx_kl")
         far = kl is not None and self._far.push(abs(kl) > limits.critical_kl)
         if clipped.fast < limits.warning_level or clipped.rows < self.warmup:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from math import exp
 from typing import Any, ClassVar
 
@@ -11,7 +11,9 @@ from pydantic import Field
 from rlwatch.alert import Severity
 from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, critical, warning
 from rlwatch.observation import Observation
-from rlwatch.streaming import TINY, positive
+from rlwatch.streaming import positive
+from rlwatch.streaming.baseline import HELD
+from rlwatch.streaming.gate import Gate, Passage
 from rlwatch.streaming.opening import Opening
 from rlwatch.streaming.progress import Progress
 from rlwatch.streaming.streak import Streak
@@ -58,15 +60,22 @@ class KlExplosion(Detector):
     def __init__(self, settings: DetectorSettings | dict[str, Any] | None = None) -> None:
         super().__init__(settings)
         self._source = ""
+        self._gate = Gate(HELD - 1)  # of `kl`: rows of another source do not pass it
         self._reset()
         self._progress = Progress()
 
     def _reset(self) -> None:
-        self._surge = Surge(sigma=0.3)
-        self._below_creep = 0.0  # KL below which only the surge has something to say
+        self._gate.close()
+        self._surge = Surge(sigma=0.3, gate=self._gate if self._source == "kl" else None)
+        if self._source == "kl":
+            self._surge.hold_below(0.0)  # from there on others than the surge may have something to say
         self._opening = Opening(5)
         self._creeping = Streak(_CREEP_ROWS)
         self._rows_extreme = 0
+
+    def gate(self, signals: Container[str]) -> Passage | None:
+        """Ordinary values may wait."""
+        return Passage("kl", self._gate) if "kl" in signals else None
 
     def catch_up(self) -> None:
         """Take in the rows that wait."""
@@ -77,8 +86,7 @@ class KlExplosion(Detector):
         if self._progress.followed is not obs:
             self._progress.follow(obs)
         signals = obs.signals
-        x = signals.get("kl", -1.0)
-        if TINY < x < self._below_creep and self._surge.quiet(x):
+        if self._source == "kl" and self._surge.quiet(signals.get("kl", 0.0)):
             return None
         for source in self.needs:
             if source in signals:
@@ -98,8 +106,9 @@ class KlExplosion(Detector):
             self._rows_extreme += 1
         else:
             self._rows_extreme = 0
-        calm = source == "kl" and self._opening.full and not self._creeping.rows and not self._rows_extreme
-        self._below_creep = self.settings.creep_level * scale if calm else 0.0
+        if source == "kl":
+            calm = self._opening.full and not self._creeping.rows and not self._rows_extreme
+            self._surge.hold_below(self.settings.creep_level * scale if calm else 0.0)
         finding = self._sudden(reading) if reading else None
         if finding is None or finding.severity is Severity.WARNING:
             return self._extreme(x) or finding or (self._slow(x) if creeping else None)
@@ -107,7 +116,8 @@ class KlExplosion(Detector):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        self._below_creep = 0.0
+        self._source = str(state["_source"])
+        self._reset()
         super().load_state_dict(state)
 
     def _sudden(self, now: Reading) -> Finding | None:

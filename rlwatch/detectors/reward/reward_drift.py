@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from math import inf
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -10,6 +11,7 @@ from pydantic import Field
 from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, warning
 from rlwatch.observation import Observation
 from rlwatch.streaming.blocks import Blocks, Trend
+from rlwatch.streaming.gate import Gate, Passage
 from rlwatch.streaming.level import Level
 
 _HELD = 8
@@ -49,15 +51,18 @@ class RewardDrift(Detector):
         self._blocks = Blocks()
         self._length, self._kl, self._entropy, self._gold = Level(), Level(), Level(), Level()
         self._judged = 0
-        self._held: list[tuple[float | None, ...]] = []
+        self._gate = Gate(0)  # open for any reward, as long as it completes no block
+        self._gate.low, self._gate.high = -inf, inf
+
+    def gate(self, signals: Container[str]) -> Passage | None:
+        """All rows may wait but those that complete a block."""
+        return Passage("reward_mean", self._gate, whole=True) if "reward_mean" in signals else None
 
     def check(self, obs: Observation) -> Finding | None:
         """Judge the trend when a block is complete."""
-        get = obs.signals.get
-        x = get("reward_mean")
-        entropy = get("entropy") if "action_std" not in obs.signals else None  # a differential one passes zero
-        self._held.append((x, get("response_length_mean"), get("kl"), entropy, get("gold_score")))
-        if len(self._held) < min(self._blocks.left, _HELD) or not self._take_in():
+        held = self._gate.rows
+        held.append(obs.signals)
+        if (len(held) < self._blocks.left and len(held) < _HELD) or not self._take_in():
             return None
         trend = self._blocks.trend(self.settings.blocks)
         if trend is None or abs(trend.change) < self.settings.noise * trend.error:
@@ -66,15 +71,18 @@ class RewardDrift(Detector):
 
     def _take_in(self) -> bool:
         """Take in the rows that wait; whether the last of them completes a block."""
-        complete, held = False, self._held
-        self._held = []
-        for x, length, kl, entropy, gold in held:
-            self._length.push(length)
-            self._kl.push(kl)
-            self._entropy.push(entropy)
-            self._gold.push(gold)
-            complete = x is not None and self._blocks.push(x)
+        complete, gate = False, self._gate
+        held, gate.rows = gate.rows, []
+        for signals in held:
+            get = signals.get
+            self._length.push(get("response_length_mean"))
+            self._kl.push(get("kl"))
+            if "action_std" not in signals:  # a differential entropy passes zero
+                self._entropy.push(get("entropy"))
+            self._gold.push(get("gold_score"))
+            complete = (x := get("reward_mean")) is not None and self._blocks.push(x)
         self._judged += len(held)
+        gate.room = min(self._blocks.left, _HELD) - 1
         return complete
 
     def catch_up(self) -> None:
@@ -83,7 +91,7 @@ class RewardDrift(Detector):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        self._held = []
+        self._gate.rows, self._gate.room = [], 0
         super().load_state_dict(state)
 
     def _down(self, trend: Trend) -> Finding | None:

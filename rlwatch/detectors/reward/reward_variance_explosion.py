@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from collections.abc import Container
+from math import inf, sqrt
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -10,6 +11,7 @@ from pydantic import Field
 from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, critical, warning
 from rlwatch.observation import Observation
 from rlwatch.streaming import positive
+from rlwatch.streaming.gate import Passage
 from rlwatch.streaming.surge import Surge
 
 
@@ -41,6 +43,12 @@ class RewardVarianceExplosion(Detector):
         self._surge = Surge(sigma=0.2)
         self._best: float | None = None
 
+    def gate(self, signals: Container[str]) -> Passage | None:
+        """Ordinary deviations may wait where the mean is no record."""
+        if "reward_std" not in signals:
+            return None
+        return Passage("reward_std", self._surge.gate, other="reward_mean" if "reward_mean" in signals else "")
+
     def catch_up(self) -> None:
         """Take in the rows that wait."""
         self._surge.catch_up()
@@ -53,6 +61,7 @@ class RewardVarianceExplosion(Detector):
             return None
         if mean is not None and (self._best is None or mean > self._best):
             self._best = mean
+        self._surge.gate.most = -inf if self._best is None else self._best
         if self._surge.quiet(std):
             return None
         std = positive(std)

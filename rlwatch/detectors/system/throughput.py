@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from math import inf
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -11,6 +12,7 @@ from rlwatch.detectors.base import Detector, DetectorSettings, Finding, Link, cr
 from rlwatch.observation import Observation
 from rlwatch.streaming import positive
 from rlwatch.streaming.blocks import Blocks
+from rlwatch.streaming.gate import Gate, Passage
 from rlwatch.streaming.level import Level
 from rlwatch.streaming.opening import Opening
 from rlwatch.streaming.streak import Streak
@@ -72,10 +74,18 @@ class Throughput(Detector):
         self._source = self._memory_of = ""
         self._tokens = Level()
         self._memory = Blocks()
-        self._held: list[tuple[float, float | None]] = []
+        self._gate = Gate(0)  # open for any time, as long as it completes no block
+        self._gate.low, self._gate.high = -inf, inf
         self._reset()
 
+    def gate(self, signals: Container[str]) -> Passage | None:
+        """All rows may wait but those that complete a block."""
+        if "step_time" not in signals or any(name in signals for name in _MEMORY_NAMES):
+            return None
+        return Passage("step_time", self._gate, whole=True)
+
     def _reset(self) -> None:
+        self._gate.room = 0
         self._filling: list[float] = []
         self._surge = Surge(short=3, lasting=5, sigma=0.1)
         self._opening = Opening(3)
@@ -85,9 +95,9 @@ class Throughput(Detector):
         """Judge the time of the step, and the memory where it came."""
         signals = obs.signals
         if self._source == "step_time" and _MEMORY.isdisjoint(signals) and "step_time" in signals:
-            tokens = signals.get("step_tokens")
-            self._held.append((signals["step_time"], signals.get(_LENGTH) if tokens is None else tokens))
-            return self._settle() if len(self._held) + len(self._filling) >= _BLOCK else None
+            rows = self._gate.rows
+            rows.append(signals)
+            return self._settle() if len(rows) + len(self._filling) >= _BLOCK else None
         self._settle()
         for name in ("step_tokens", _LENGTH):
             if name in signals:
@@ -105,13 +115,15 @@ class Throughput(Detector):
 
     def _settle(self) -> Finding | None:
         """Judge the rows that wait: nothing is said before a block of them is complete."""
-        found, held = None, self._held
-        if held:
-            self._held = []
-        for value, tokens in held:
+        found, gate = None, self._gate
+        rows, gate.rows = gate.rows, []
+        for signals in rows:
+            tokens = signals.get("step_tokens")
+            if tokens is None:
+                tokens = signals.get(_LENGTH)
             if tokens is not None:
                 self._tokens.push(positive(tokens))
-            found = self._time("step_time", positive(value))
+            found = self._time("step_time", positive(signals["step_time"]))
         return found
 
     def state_dict(self) -> dict[str, Any]:
@@ -121,7 +133,7 @@ class Throughput(Detector):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        self._held = []
+        self._gate.rows, self._gate.room = [], 0
         super().load_state_dict(state)
 
     def _time(self, source: str, value: float) -> Finding | None:
@@ -138,11 +150,14 @@ class Throughput(Detector):
                 x /= tokens.now / tokens.opening
         else:
             x = 1.0 / value
-        self._filling.append(x if x > _LEAST else _LEAST)
-        if len(self._filling) < _BLOCK:
+        filling = self._filling
+        filling.append(x if x > _LEAST else _LEAST)
+        if len(filling) < _BLOCK:
+            self._gate.room = _BLOCK - 1 - len(filling) if source == "step_time" else 0
             return None
-        x = sorted(self._filling)[_BLOCK // 2]
-        self._filling.clear()
+        self._gate.room = _BLOCK - 1 if source == "step_time" else 0
+        x = sorted(filling)[_BLOCK // 2]
+        filling.clear()
         opening = self._opening
         opening.push(x)
         now = self._surge.push(x)

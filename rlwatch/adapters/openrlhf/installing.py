@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -49,7 +50,18 @@ def put_in_place(terms: Terms) -> Terms:
     _replace(SYNC, "PPOTrainer", WatchedTrainer, terms)
     generator = _replace(ASYNC, "GenerateSamplesActor", WatchedGenerator, terms)
     _replace(ASYNC, "TrainingActor", WatchedTrainer, replace(terms, stoppable=generator))
+    _send_anew(ASYNC, "PPOTrainerAsync")
     return terms
+
+
+def _send_anew(module: str, name: str) -> None:
+    """Have Ray send this actor class once more: with it goes what it refers to, which is replaced by now.
+
+    Ray sends a class at its first use in a process; a second run there would train with the classes of the first.
+    """
+    sent = getattr(getattr(sys.modules.get(module), name, None), "__ray_metadata__", None)
+    if hasattr(sent, "last_export_cluster_and_job"):
+        sent.last_export_cluster_and_job = None
 
 
 def watched(trainer: Any, *, detectors: Sequence[Any] = (), remedies: Any = None, **settings: Any) -> Any:

@@ -59,7 +59,7 @@ def _send_anew(module: str, name: str) -> None:
 
     Ray sends a class at its first use in a process; a second run there would train with the classes of the first.
     """
-    sent = getattr(getattr(sys.modules.get(module), name, None), "__ray_metadata__", None)
+    sent: Any = getattr(getattr(sys.modules.get(module), name, None), "__ray_metadata__", None)
     if hasattr(sent, "last_export_cluster_and_job"):
         sent.last_export_cluster_and_job = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -37,10 +38,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - Python's own exit code, 1, is a verdict of many commands
-        traceback.print_exc()
-        print(
-            f"rlwatch: a fault of rlwatch ({type(error).__name__}): nothing was judged, please report it",
-            file=sys.stderr,
-        )
-        return FAULT
+        return _fault(error)
     return code
+
+
+def _fault(error: Exception) -> int:
+    """Says that there is no verdict, and why."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        print("rlwatch: there is no space left to write the report to", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAULT
+    traceback.print_exception(error)
+    name = type(error).__name__
+    print(f"rlwatch: a fault of rlwatch ({name}): nothing was judged, please report it", file=sys.stderr)
+    return FAULT

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,18 @@ def test_a_fault_of_ours_is_no_verdict(monkeypatch: pytest.MonkeyPatch, capsys: 
     said = capsys.readouterr().err
     assert said.endswith("rlwatch: a fault of rlwatch (KeyError): nothing was judged, please report it\n")
     assert "Traceback" in said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_is_no_verdict(tmp_path: Path) -> None:
+    """A report that cannot be written ends with 70 and a sentence."""
+    (tmp_path / "run.jsonl").write_text('{"step": 1, "kl": 0.1}\n' * 3)
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "rlwatch", "scan", str(tmp_path / "run.jsonl")]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 70
+    assert done.stderr.endswith("rlwatch: there is no space left to write the report to\n")
+    assert "Traceback" not in done.stderr
 
 
 def test_no_command_is_forgotten() -> None:

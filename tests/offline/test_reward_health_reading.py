@@ -20,8 +20,9 @@ from rlwatch.offline.reward_health import columns, gold, limits
 from rlwatch.offline.reward_health.build import read
 from rlwatch.offline.reward_health.columns import ColumnError
 from rlwatch.offline.reward_health.health import Request, examine
+from rlwatch.offline.reward_health.reading import samples
 from rlwatch.offline.reward_health.rollouts import Rollouts
-from rlwatch.offline.source import IngestError
+from rlwatch.offline.source import IngestError, Notes
 
 pytest.importorskip("scipy")
 
@@ -279,3 +280,12 @@ def test_columns_of_any_scale_give_verdicts(tmp_path: Path, scale: float, kind: 
     path = written(tmp_path / "any.jsonl", rollouts(steps=12, prompts=5, answers=2, seed=seed, change=change))
     for check in examine(Request(path, reference=path))[1]:
         json.dumps(check.as_dict(), allow_nan=False)
+
+
+def test_a_table_of_one_column_is_read(tmp_path: Path) -> None:
+    """A file with nothing but the scores, as `--gold` may be, has no delimiter to be told by."""
+    path = tmp_path / "gold.csv"
+    path.write_text("gold\n0.5\n1\n0\n")
+    assert [row["gold"] for row in samples(path, Notes())] == ["0.5", "1", "0"]
+    path.write_text("\n\n")
+    assert list(samples(path, Notes())) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from rlwatch.offline.checkpoint_diff.opened import PIECE, CheckpointError, Tenso
 
 _DEEPEST = 16
 _LARGEST_MEMBER = 4 * 2**30
+# Of a name that is no UTF-8, an unknown or encrypted packing, packed data that are none.
+_DAMAGED = (OSError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError)
 _NAMES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32",
     "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
@@ -59,11 +62,7 @@ def read_torch(path: Path) -> tuple[dict[str, Tensor], list[str]]:
     if members:  # Stable-Baselines3 packs several files of torch.save into one
         found: dict[str, Tensor] = {}
         for name in members:
-            with zipfile.ZipFile(path) as archive:
-                if archive.getinfo(name).file_size > _LARGEST_MEMBER:
-                    raise CheckpointError(f"{path}: {name} is larger than {_LARGEST_MEMBER >> 30} GiB")
-                content = io.BytesIO(archive.read(name))
-            found |= _flat(_load(content, path, mapped=False), name.removesuffix(".pth"))
+            found |= _flat(_load(_content(path, name), path, mapped=False), name.removesuffix(".pth"))
         return found, []
     if zipped:
         return _flat(_load(path, path, mapped=True)), []
@@ -76,7 +75,17 @@ def _members(path: Path) -> list[str]:
             names = [name for name in archive.namelist() if name.endswith(".pth") and "/" not in name]
             # As of a folder: the weights, not the optimizer's state, which a checkpoint of the start has not.
             return sorted(name for name in names if "optimizer" not in name)
-    except (OSError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
+        raise CheckpointError(f"{path} is cut off or damaged ({error})") from None
+
+
+def _content(path: Path, name: str) -> io.BytesIO:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo(name).file_size > _LARGEST_MEMBER:
+                raise CheckpointError(f"{path}: {name} is larger than {_LARGEST_MEMBER >> 30} GiB")
+            return io.BytesIO(archive.read(name))
+    except _DAMAGED as error:
         raise CheckpointError(f"{path} is cut off or damaged ({error})") from None
 
 

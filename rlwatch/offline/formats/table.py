@@ -76,7 +76,7 @@ class _Feed:
 
 def dicts(source: Source, notes: Notes) -> Iterator[dict[str, Any]]:
     """A dict a row, empty cells left out; a header that is repeated or changed further down holds from there."""
-    mark = _delimiter(_first_lines(source)[0])
+    mark = _delimiter(next(iter(_first_lines(source)), "")) or ","  # a single column has none
     feed = _Feed(source.lines(notes))
     cells = csv.reader(feed, delimiter=mark)
     header: list[str] = []

@@ -72,8 +72,8 @@ _ALGORITHMS = {
         "classical control: Stable-Baselines3, CleanRL, RLlib",
         (
             Change(
-                "gradient_spike.severity",
-                "warning",
+                "gradient_spike.value_loss_explains",
+                True,
                 "returns rise by orders of magnitude, and the gradient of the value loss with them",
             ),
             Change("advantage_spike.severity", "warning", "advantages that are not normalised scale with the returns"),

@@ -21,9 +21,9 @@ from rlwatch.diagnosis.course import Course
 from rlwatch.guest import Guest
 from rlwatch.intake import Intake
 from rlwatch.observation import Observation
-from rlwatch.responses.decision import SETTLE, Decision
+from rlwatch.responses.decision import FLUSH, SETTLE, Decision
 from rlwatch.responses.health import Health
-from rlwatch.responses.reward_scale import RewardScale
+from rlwatch.responses.reward_scale import Bound, RewardScale
 from rlwatch.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ class Watch:
         self._decide = Decision(self.settings)
         self.health = Health(self._team.detectors)
         self.rewards = RewardScale()
-        self._settling = 0
+        self._settling = self._flushing = 0
+        self._left: Bound | None = None
         self._coverage_after = self.settings.coverage_after
         self._stall: StallWatch | None = None
         self._tags: CheckpointTags | None = None
@@ -139,9 +140,8 @@ class Watch:
 
     def _judge(self, observation: Observation) -> Verdict:
         self._course.push(observation)
-        if self._settling:
-            self._settling -= 1
-            alerts = []
+        if self._settling or self._flushing:
+            alerts = self._settle(observation)
         else:
             if self._decide.can_go_back:
                 self.rewards.push(observation)
@@ -320,6 +320,22 @@ class Watch:
         self._waiting.drop()
         self._decide.forget()
         self._settling = SETTLE
+
+    def flush_rewards(self, bound: Bound | None) -> None:
+        """The run went back from rewards beyond this bound: a mean over the last episodes holds them for a while yet.
+
+        No row is judged until they are out of it, for `FLUSH` rows at most.
+        """
+        self._left, self._flushing = bound, FLUSH if bound is not None else 0
+
+    def _settle(self, observation: Observation) -> list[Alert]:
+        """A row of what was given up: not judged."""
+        if self._settling:
+            self._settling -= 1
+        elif self._left is None or not self.rewards.beyond(observation, self._left):
+            self._flushing = 0
+        self._flushing = max(0, self._flushing - 1)
+        return []
 
     def announce(self, kind: str, step: int, message: str, **facts: Any) -> None:
         """Tell the sinks what was done to the run, or seen about it: `kind` is `rollback`, `halt`, `stall`, ..."""

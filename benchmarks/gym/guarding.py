@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from rlwatch.adapters.pytorch import Guard
 
 KNOBS = (
-    "kl_coef", "entropy_coef", "value_coef", "clip_range", "epochs", "max_grad_norm", "reward_clip", "sync_every",
-    "temperature",
+    "kl_coef", "entropy_coef", "value_coef", "clip_range", "epochs", "max_grad_norm", "reward_clip", "reward_scale",
+    "sync_every", "temperature",
 )  # fmt: skip
 """Settings that the trainers read at every step and remedies know by these names; PPO has no KL penalty."""
 
@@ -30,4 +30,6 @@ def guard_of(watch: Watch, trainer: GrpoTrainer | PpoTrainer, mode: str) -> Guar
         return watch.guard(*parts)
     config: Any = trainer.config
     knobs = {name: (config, name) for name in KNOBS if hasattr(config, name)}
+    if hasattr(config, "scale_advantages"):
+        knobs["normalize_advantages"] = (config, "scale_advantages")
     return watch.guard(*parts, knobs=knobs, snapshot_every=SNAPSHOT_EVERY)

@@ -45,7 +45,7 @@ def rollback_for(
             (get, set), or (object, "attribute"). `{"kl_coef": (config, "beta")}` lets a KL explosion double it.
             Without `max_grad_norm` the gradients are clipped here when a remedy wants it.
         remedies: the user's own: a function `(context) -> str | None` that changes something and says what
-            (`rlwatch.responses.remedy.Context`), or a dict detector -> function.
+            (`rlwatch.responses.cures.Context`), or a dict detector -> function.
         budget: rollbacks at most.
         snapshot_every: rows from one snapshot to the next.
         snapshot_memory: bytes, "2GB", or a share of the memory that is free now.

@@ -32,6 +32,7 @@ class Rolled:
         others: the detectors whose trouble was open as well.
         risen: the schedule's factor at which it failed, as a multiple of the highest before.
         rewards: their healthy bound, and how far they had left it.
+        undone: the settings that had been changed for the worse, in words.
     """
 
     detector: str
@@ -46,6 +47,7 @@ class Rolled:
     others: Sequence[str] = ()
     risen: float = 1.0
     rewards: Bound | None = None
+    undone: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.rewards = None if self.rewards is None else Bound(*self.rewards)  # a list, when it comes from JSON

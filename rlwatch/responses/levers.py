@@ -12,12 +12,14 @@ KNOBS = {
     "lr": "learning rate, where the loop sets it itself at every step",
     "max_grad_norm": "norm at which gradients are clipped",
     "reward_clip": "bound of the absolute reward; None or infinite for none",
+    "reward_scale": "factor on the rewards",
     "clip_range": "PPO's clip range",
     "epochs": "passes over a batch of rollouts",
     "entropy_coef": "coefficient of the entropy bonus",
     "value_coef": "weight of the critic's loss beside the policy's",
     "sync_every": "updates from one copy of the weights to the sampler to the next",
     "temperature": "of sampling",
+    "normalize_advantages": "whether the advantages are divided by their standard deviation",
 }
 """The knobs that the standard remedies know."""
 
@@ -126,6 +128,12 @@ class Levers:
             for group in optimizer.param_groups:
                 return float(group["lr"])
         return float(self["lr"]) if "lr" in self else None
+
+    @property
+    def rates(self) -> list[float]:
+        """Every group's learning rate where it is a plain number."""
+        rates = [group["lr"] for optimizer in self.optimizers for group in optimizer.param_groups]
+        return [rate for rate in rates if isinstance(rate, float)]
 
     @property
     def plain_rate(self) -> float | None:

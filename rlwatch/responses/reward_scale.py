@@ -32,14 +32,18 @@ Well = Callable[[int], bool]
 
 
 class Bound(NamedTuple):
-    """`limit` of the absolute reward; `reached` is what the wildest row since had at its 95th percentile."""
+    """`limit` of the absolute reward; `reached` is what the wildest row since had at its 95th percentile.
+
+    `upward`: rewards above zero went there. A policy that fails is punished more; it is not paid more.
+    """
 
     limit: float
     reached: float
+    upward: bool = False
 
 
 class RewardScale:
-    """The absolute rewards of the last rows.
+    """The rewards of the last rows.
 
     Where a loop logs no rewards but their mean and standard deviation, mean +- 2 of these stand for them.
 
@@ -55,7 +59,7 @@ class RewardScale:
         """Take in one row."""
         values = self._values(obs)
         if values.size:
-            self._rows.append((obs.row, np.abs(values[:: -(-values.size // VALUES)])))
+            self._rows.append((obs.row, values[:: -(-values.size // VALUES)]))
 
     def _values(self, obs: Observation) -> FloatArray:
         parts = obs.samples.get("reward_components") if self.of_functions else None
@@ -76,13 +80,21 @@ class RewardScale:
 
     def bound(self, well: Well) -> Bound | None:
         """What nearly all rewards of the rows without trouble were within, if those with it are not; else None."""
-        before = _finite(values for row, values in self._rows if well(row))
+        before = np.abs(_finite(values for row, values in self._rows if well(row)))
         rows = [_finite([values]) for row, values in self._rows if not well(row)]
-        since = [float(np.quantile(values, 0.95)) for values in rows if values.size]
+        since = [float(np.quantile(np.abs(values), 0.95)) for values in rows if values.size]
         if before.size < FEWEST or not since:
             return None
         limit, reached = float(np.quantile(before, WITHIN)), max(since)
-        return Bound(limit, reached) if 0.0 < BEYOND * limit < reached and math.isfinite(reached) else None
+        if not 0.0 < BEYOND * limit < reached or not math.isfinite(reached):
+            return None
+        upward = any(float(np.quantile(values, 0.95)) > BEYOND * limit for values in rows if values.size)
+        return Bound(limit, reached, upward)
+
+    def beyond(self, obs: Observation, bound: Bound) -> bool:
+        """Whether a row's rewards are beyond a bound: a mean over the last episodes has those of before in it."""
+        values = _finite([self._values(obs)])
+        return bool(values.size) and float(np.quantile(np.abs(values), 0.95)) > BEYOND * bound.limit
 
 
 def _finite(parts: Iterable[FloatArray]) -> FloatArray:

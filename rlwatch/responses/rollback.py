@@ -12,12 +12,14 @@ from rlwatch.alert import Verdict
 from rlwatch.ranks import Ranks
 from rlwatch.responses.clip import OwnClip
 from rlwatch.responses.council import Council, Proposal, agree
+from rlwatch.responses.cures import Context
 from rlwatch.responses.history import NONFINITE, History, Rolled, asker
 from rlwatch.responses.parts import Part
-from rlwatch.responses.remedy import Context, Pharmacy
+from rlwatch.responses.remedy import Pharmacy
 from rlwatch.responses.run_state import RNG, RunState
 from rlwatch.responses.snapshots import Snapshot, Snapshots
 from rlwatch.responses.stateful import Stateful
+from rlwatch.responses.undone import undone
 
 if TYPE_CHECKING:
     from rlwatch.responses.levers import Levers
@@ -85,6 +87,7 @@ class Rollback:
         self._hooked = False
         self._handles: list[Any] = []
         self._rate: float | None = None
+        self._ours: dict[str, Any] = {}
         judgement = (lambda: pickle.dumps(watch.state_dict()), lambda saved: watch.go_back(pickle.loads(saved)))
         state = RunState([*parts, Stateful("watch", judgement), Stateful("knobs", (levers.values, levers.put_back))])
         self.snapshots = Snapshots(state, memory, watch.health, every=every, council=self.council)
@@ -187,16 +190,20 @@ class Rollback:
         health = self.watch.health
         detector, strength, quick = agreed.detector, self.history.strength, self.history.quick(agreed)
         rewards = self.watch.rewards.bound(health.well)
-        about: dict[str, Any] = {"others": agreed.others, "risen": risen, "rewards": rewards}
-        context = Context(detector, verdict.step, target.step, self.levers, strength, verdict.alerts, **about)
+        settings, rates = self.levers.values(), self.levers.rates
         self.snapshots.restore(target, leave=[RNG])
+        about: dict[str, Any] = {"others": agreed.others, "risen": risen, "rewards": rewards}
+        about["undone"] = undone(settings, self.levers.values(), rates, self.levers.rates, self._ours)
+        context = Context(detector, verdict.step, target.step, self.levers, strength, verdict.alerts, **about)
         for earlier in self.history.done[target.applied :]:
             self._apply_again(earlier)
         remedies = self._pharmacy.apply(context)
+        self._ours = self.levers.values()
         if context.rewind_random:
             self.snapshots.restore_part(target, RNG)
         health.went_back()
         self.watch.rewards.forget(health.well)
+        self.watch.flush_rewards(rewards)
         self._rate = None if self.levers.schedulers else self.levers.plain_rate
         self.history.done.append(
             Rolled(
@@ -226,6 +233,7 @@ class Rollback:
                 others=earlier.others,
                 risen=earlier.risen,
                 rewards=earlier.rewards,
+                undone=earlier.undone,
                 again=True,
             )
         )

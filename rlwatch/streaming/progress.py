@@ -82,6 +82,14 @@ class Progress:
         mean, var = _moments(before)
         return _above(span[-min(RECENT, cut) :], mean, var / len(before))
 
+    def rising_now(self) -> bool:
+        """Whether the last 5 rows are better than the 10 before by more than the noise of those."""
+        span = list(self._span)
+        if len(span) < 15:
+            return False
+        mean, var = _moments(span[-15:-5])
+        return _above(span[-5:], mean, var / 10)
+
     def state_dict(self) -> dict[str, Any]:
         """The level, the mark and the rewards kept, oldest first."""
         return {

@@ -71,6 +71,11 @@ class Usual:
         """How far x lies above what is usual, on the log scale; below zero when under it."""
         return ((log(x) if x > TINY else _LOG_TINY) - self.middle) / self.sigma
 
+    @property
+    def spread(self) -> float:
+        """The spread of 8 rows ago on the log scale, without the floor."""
+        return self._spreads[0]
+
     def reach(self, rows: int) -> float:
         """How far the middle can move within so many rows, whatever comes; 1,000 while it is young."""
         if self.rows < self.span:

@@ -104,7 +104,7 @@ def test_remedies_of_each_kind() -> None:
     watch, model = Sick(1), make("ppo")
     model.learn(1024, callback=RLWatchCallback(watch=watch, remedies=remedy))
     expected = {"max_grad_norm": 0.5, "lr": 1e-3, "clip_range": 0.2, "epochs": 4, "entropy_coef": 0.0}
-    assert seen == {**expected, "value_coef": 0.5}
+    assert seen == {**expected, "value_coef": 0.5, "normalize_advantages": True}
     assert (model.n_epochs, model.max_grad_norm, model.ent_coef) == (2, 0.1, 0.01)
     assert watch.rows_seen[2].signals["clip_range"] == pytest.approx(0.1)
     assert watch.rows_seen[2].signals["entropy_coef"] == 0.01

@@ -66,10 +66,20 @@ def unlearned(back: float = 0.67, left: float = 0.2) -> Signals:
 def test_a_return_to_the_opening_with_the_reward_lost() -> None:
     """Recorded (PPO on CartPole, an entropy bonus far too large): no multiple of ln 2 can be reached."""
     alert = first(NAME, unlearned(), onset=100, delay=10, severity="warning")
-    assert alert.message.startswith("Entropy is back at its opening, from 0.5")
+    assert alert.message.startswith("Entropy is back from 0.5")
+    assert "it began at 0.6" in alert.message
+    alert = first(NAME, unlearned(), onset=100, delay=24, severity="critical")
+    assert alert.message.endswith("what was learnt is being unlearnt")
 
 
-@pytest.mark.parametrize("run", [unlearned(left=1.0), unlearned(left=0.8), unlearned(back=0.56)])
+def test_half_of_it_unlearnt_takes_longer() -> None:
+    """Two thirds of the way back with two fifths of the reward lost: warns after 8 rows, critical after 16."""
+    run = unlearned(back=0.64, left=0.58)
+    first(NAME, run, onset=100, delay=16, severity="warning")
+    first(NAME, run, onset=100, delay=30, severity="critical")
+
+
+@pytest.mark.parametrize("run", [unlearned(left=1.0), unlearned(left=0.8), unlearned(back=0.57)])
 def test_one_of_the_two_alone_is_no_unlearning(run: Signals) -> None:
     """Exploration that costs little, and a reward that is lost for another reason."""
     assert alerts_of(NAME, run) == []

@@ -37,6 +37,24 @@ def test_explosion_within_the_first_20_rows(onset: int, seed: int) -> None:
     assert_told_in_time(NAME, gradient_explosion(1.0, seed, onset=onset, rows=80), 15)
 
 
+@pytest.mark.parametrize(("loss_times", "severity"), [(1.0, "critical"), (2.0, "critical"), (1e4, "warning")])
+def test_returns_that_grow_explain_a_gradient(loss_times: float, severity: str) -> None:
+    """In classical control a hundredfold norm is critical unless the value loss has grown by its square."""
+    run = gradient_explosion(1.0, 0)
+    rng = np.random.default_rng(3)
+    late = np.arange(len(run)) >= run.onset
+    run.signals["value_loss"] = np.where(late, loss_times, 1.0) * noise(rng, len(run), 0.3)
+    alerts = assert_told_in_time(NAME, run, 12, value_loss_explains=True)
+    assert max((alert.severity.value for alert in alerts), key=["warning", "critical"].index) == severity
+    if severity == "critical":
+        assert alerts[-1].evidence["value_loss_times"] < 5.0
+
+
+def test_without_a_value_loss_nothing_can_deny_it() -> None:
+    """The same norm only warns there."""
+    assert not criticals(alerts_of(NAME, gradient_explosion(1.0, 0), value_loss_explains=True))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_gradient_that_is_gone(seed: int) -> None:
     """Exactly 0 for good is told within 110 rows: healthy runs have up to 25 such rows on end."""

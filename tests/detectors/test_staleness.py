@@ -18,6 +18,17 @@ def test_rollouts_grow_old() -> None:
     assert alert.evidence["opening"] < 3.0
 
 
+def test_old_rollouts_of_another_policy() -> None:
+    """Ten times the age, and log-probabilities that had agreed differ by .15: critical; by .05, or always so: not."""
+    t = np.arange(ROWS)
+    apart = np.where(t < 100, 1e-3, 0.15) * around(1.0, np.random.default_rng(2), ROWS, 0.1)
+    alert = first(NAME, {**queue(), "rollout_logprob_diff": apart}, onset=100, delay=35, severity="critical")
+    assert alert.message.endswith("differ by more than 0.1 nats")
+    for other in (apart / 3.0, np.full(ROWS, 0.15)):
+        severities = {alert.severity.value for alert in alerts_of(NAME, {**queue(), "rollout_logprob_diff": other})}
+        assert severities == {"warning"}
+
+
 @pytest.mark.parametrize("onset", [0, 100])
 def test_nobody_renews_them(onset: int) -> None:
     """One version older at every row: a warning after 30, critical after 100, also from the first row on."""

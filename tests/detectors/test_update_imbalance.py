@@ -54,8 +54,31 @@ def test_single_rows_and_zeros_are_silent() -> None:
     run = dict(step_norms())
     run["policy_step_norm"][[80, 150, 151, 220]] *= 100.0
     run["policy_step_norm"][20:60] = 0.0
-    run["value_step_norm"][240:280] = 0.0
+    run["value_step_norm"][240:258] = 0.0
     assert alerts_of(NAME, run) == []
+
+
+@pytest.mark.parametrize("every", [1, 6])
+def test_a_critic_that_stands_still(every: int) -> None:
+    """It had moved, and does not any more while the policy does: a warning after 20 rows, critical after 40."""
+    run = {name: list(values) for name, values in step_norms(onset=100, value=0.0).items()}
+    for values in run.values():
+        values[:] = [x if row % every == 0 else None for row, x in enumerate(values)]
+    first(NAME, run, onset=100, delay=20 + every, severity="warning")
+    alert = first(NAME, run, onset=100, delay=40 + every, severity="critical")
+    assert alert.evidence["rows_since_onset"] >= 40
+    assert alert.evidence["value_step"] == 0.0
+
+
+@pytest.mark.parametrize("change", [{"policy": 0.0}, {"policy": 0.0, "value": 0.0}])
+def test_a_policy_that_waits_is_no_critic_that_stands_still(change: dict[str, float]) -> None:
+    """A critic that is warmed up alone, and a run in which nothing is trained: frozen_weights' business."""
+    assert alerts_of(NAME, step_norms(onset=100, **change)) == []
+
+
+def test_a_critic_that_never_moved_is_silent() -> None:
+    """Frozen on purpose."""
+    assert alerts_of(NAME, step_norms(onset=0, value=0.0)) == []
 
 
 def test_norms_every_few_rows() -> None:

@@ -82,7 +82,20 @@ def test_a_value_loss_that_blows_up() -> None:
     run = dict(critic(onset=60, loss=4.0))
     run["value_loss"] = run["value_loss"] * np.where(np.arange(ROWS) >= 120, 500.0, 1.0)
     worse = first(NAME, run, onset=60, delay=80, severity="critical")
-    assert "; the critic is worse than predicting the mean" in worse.message
+    assert "; the critic has lost its fit: explained variance -" in worse.message
+
+
+def test_a_critic_that_loses_its_fit() -> None:
+    """Returns in another unit: explained variance .6 -> 0, loss x500, critical within 25 rows; not while it learns."""
+    run = dict(critic(onset=100, explained=0.0, loss=500.0))
+    run["reward_mean"] = np.where(np.arange(ROWS) < 100, 1.0, 30.0) + np.random.default_rng(1).normal(0.0, 0.1, ROWS)
+    alert = first(NAME, run, onset=100, delay=25, severity="critical")
+    assert alert.message.endswith("and the reward does not rise")
+    assert alert.evidence["median_of_15"] > 100 * alert.evidence["baseline"]
+    climbing = {**run, "reward_mean": np.where(np.arange(ROWS) < 100, 1.0, np.arange(ROWS) - 99.0)}
+    assert "critical" not in {alert.severity.value for alert in alerts_of(NAME, climbing)}
+    unfitted = {**run, "explained_variance": np.minimum(run["explained_variance"], 0.15)}
+    assert "critical" not in {alert.severity.value for alert in alerts_of(NAME, unfitted)}
 
 
 def test_large_returns_are_no_blow_up() -> None:

@@ -10,17 +10,14 @@ import torch
 
 from rlwatch import playbook
 from rlwatch.detectors.registry import detector_classes
-from rlwatch.responses.levers import KNOBS, Levers
-from rlwatch.responses.remedy import (
-    DEFAULT,
-    REMEDIES,
+from rlwatch.responses.cures import (
     Context,
-    Pharmacy,
     clip_gradients,
     clip_rewards,
     lower_entropy_bonus,
     lower_learning_rate,
     lower_value_weight,
+    normalise_advantages,
     raise_entropy_bonus,
     raise_kl,
     sample_plainly,
@@ -28,6 +25,8 @@ from rlwatch.responses.remedy import (
     smaller_updates,
     sync_more_often,
 )
+from rlwatch.responses.levers import KNOBS, Levers
+from rlwatch.responses.remedy import DEFAULT, REMEDIES, Pharmacy
 from rlwatch.responses.reward_scale import Bound
 
 
@@ -63,6 +62,9 @@ def context(detector: str = "kl_explosion", strength: int = 1, lr: float = 0.01,
         (sync_more_often, {"sync_every": 1}, {"sync_every": 1}, None),
         (sample_plainly, {"temperature": 5.0}, {"temperature": 1.0}, "sampling temperature 5 -> 1"),
         (sample_plainly, {}, {}, None),
+        (normalise_advantages, {"normalize_advantages": False}, {"normalize_advantages": True},
+         "advantages are normalised"),
+        (normalise_advantages, {"normalize_advantages": True}, {"normalize_advantages": True}, None),
     ],
 )  # fmt: skip
 def test_a_knob_is_turned(remedy: Any, values: dict[str, Any], after: dict[str, Any], words: str | None) -> None:
@@ -141,6 +143,31 @@ def test_what_else_is_open_gets_its_first_remedy() -> None:
     assert Pharmacy(lambda context: "mine").apply(where) == ["mine"]
 
 
+def test_what_matches_the_failure_is_all_that_a_first_rollback_does() -> None:
+    """A setting that was put back, and a bound on rewards that went beyond all healthy ones: no rate is cut."""
+    where = context("reward_collapse", reward_clip=None)
+    where.others = ["kl_explosion"]
+    where.undone = {"entropy_coef": "coefficient of the entropy bonus 1 -> 0.01, as it was"}
+    where.rewards = Bound(1.5, 40.0, upward=True)
+    put_back, clipped = Pharmacy().apply(where)
+    assert put_back == "coefficient of the entropy bonus 1 -> 0.01, as it was"
+    assert clipped.startswith("reward clipping none -> 1.5 (")
+
+
+def test_at_the_second_the_table_follows_it() -> None:
+    """What matched did not help."""
+    where = context("reward_collapse", strength=2, clip_range=0.2)
+    where.undone = {"entropy_coef": "as it was"}
+    assert Pharmacy().apply(where) == ["as it was", "learning rate 0.01 -> 0.002"]
+
+
+def test_punishments_are_no_payments() -> None:
+    """A policy that fails is punished more: a bound there is no answer to it, and the table is."""
+    where = context("reward_collapse", reward_clip=None)
+    where.rewards = Bound(1.5, 40.0)
+    assert Pharmacy().apply(where) == ["learning rate 0.01 -> 0.002"]
+
+
 def test_a_rate_that_jumped_is_cut_by_its_jump() -> None:
     """The schedule will rise again, and then no higher than was healthy; a smaller rise changes nothing."""
     where = context("reward_collapse", lr=1e-4)
@@ -192,6 +219,7 @@ WORDS = {
     raise_kl: "KL coefficient",
     clip_gradients: "gradient",
     clip_rewards: "rewards",
+    normalise_advantages: "normalise the advantages",
 }
 
 
@@ -207,4 +235,5 @@ def test_the_first_remedy_is_on_the_detectors_page(detector: str) -> None:
 def test_the_knobs_of_the_remedies_are_documented() -> None:
     """Every name that a remedy looks for."""
     names = {"kl_coef", "lr", "max_grad_norm", "reward_clip", "clip_range", "epochs", "entropy_coef"}
-    assert names | {"value_coef", "sync_every", "temperature"} == set(KNOBS)
+    others = {"value_coef", "sync_every", "temperature", "normalize_advantages", "reward_scale"}
+    assert names | others == set(KNOBS)

@@ -58,6 +58,24 @@ def test_negative_rewards_count_by_their_size() -> None:
     assert 0.9 < bound.limit <= 1.0
 
 
+@pytest.mark.parametrize(("healthy", "since", "upward"), [(1.0, 9.0, True), (-1.0, -9.0, False), (-1.0, 9.0, True)])
+def test_the_side_on_which_they_left(healthy: float, since: float, upward: bool) -> None:
+    """Paid more, or punished more."""
+    bound = scale_of(healthy, since).bound(until(19))
+    assert bound is not None
+    assert bound.upward is upward
+
+
+def test_a_row_beyond_the_bound() -> None:
+    """A mean over the last episodes is, until those from before have left it."""
+    scale = scale_of(1.0, 30.0)
+    bound = scale.bound(until(19))
+    assert bound is not None
+    assert scale.beyond(observed(26, reward_mean=20.0, reward_std=5.0), bound)
+    assert not scale.beyond(observed(27, reward_mean=0.7, reward_std=0.2), bound)
+    assert not scale.beyond(observed(28), bound)
+
+
 def test_one_outlier_in_a_batch_is_enough() -> None:
     """A single bad sample of 16 that is a hundred times the usual."""
     scale = scale_of(1.0, 1.0)

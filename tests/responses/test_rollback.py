@@ -15,10 +15,10 @@ from support_rollback import Run, critical, guard_of, quiet_watch, same, train
 import rlwatch
 from rlwatch import Action, Verdict, Watch
 from rlwatch.responses.council import Proposal
+from rlwatch.responses.cures import Context
 from rlwatch.responses.decision import STREAK
 from rlwatch.responses.history import History, Rolled
 from rlwatch.responses.host import HostBuffers
-from rlwatch.responses.remedy import Context
 from rlwatch.responses.snapshots import Snapshot
 
 pytestmark = pytest.mark.usefixtures("elsewhere")

@@ -12,8 +12,9 @@ from rlwatch.adapters.openrlhf import workers
 from rlwatch.adapters.openrlhf.turning import RATE, levers_of
 from rlwatch.alert import Verdict
 from rlwatch.responses.council import Proposal
+from rlwatch.responses.cures import Context
 from rlwatch.responses.history import NONFINITE, History, Rolled, asker
-from rlwatch.responses.remedy import Context, Pharmacy
+from rlwatch.responses.remedy import Pharmacy
 from rlwatch.responses.rollback import Outcome
 
 if TYPE_CHECKING:

@@ -43,7 +43,7 @@ class RLWatchCallback(BaseCallback):
         preset, on_critical, **settings: as for `rlwatch.Watch`; the preset is `classic` unless one is given.
         watch: an existing Watch to use instead; it is neither closed nor replaced here.
         remedies: the user's own: a function `(context) -> str | None` that changes something and says what
-            (`rlwatch.responses.remedy.Context`), or a dict detector -> function.
+            (`rlwatch.responses.cures.Context`), or a dict detector -> function.
         every: gradient steps that a row is the mean of (PPO: epochs); None: as described.
 
     Attributes:

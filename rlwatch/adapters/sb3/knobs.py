@@ -63,6 +63,8 @@ def knobs_of(model: Any, gradients: Any) -> dict[str, Any]:
         knobs["epochs"] = (model, "n_epochs")
     if isinstance(getattr(model, "vf_coef", None), float):
         knobs["value_coef"] = (model, "vf_coef")
+    if isinstance(getattr(model, "normalize_advantage", None), bool):
+        knobs["normalize_advantages"] = (model, "normalize_advantage")
     if isinstance(getattr(model, "ent_coef", None), float):
         knobs["entropy_coef"] = (model, "ent_coef")
         fixed = getattr(model, "ent_coef_tensor", None)

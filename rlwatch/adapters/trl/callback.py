@@ -59,7 +59,7 @@ class RLWatchCallback(TrainerCallback, ExportableState):
         preset, on_critical, **settings: as for `rlwatch.Watch`.
         watch: an existing Watch to use instead; it is neither closed nor replaced here.
         remedies: the user's own: a function `(context) -> str | None` that changes something and says what
-            (`rlwatch.responses.remedy.Context`), or a dict detector -> function.
+            (`rlwatch.responses.cures.Context`), or a dict detector -> function.
 
     Attributes:
         watch: the Watch, from the beginning of training on; None before.

@@ -14,9 +14,10 @@ from rlwatch.adapters.trl.engine import further_state, obstacle
 from rlwatch.adapters.trl.knobs import RewardClip, knobs_of
 from rlwatch.alert import Verdict
 from rlwatch.responses.council import Council, Proposal, agree
+from rlwatch.responses.cures import Context
 from rlwatch.responses.history import NONFINITE, History, Rolled, asker
 from rlwatch.responses.levers import Levers
-from rlwatch.responses.remedy import Context, Pharmacy
+from rlwatch.responses.remedy import Pharmacy
 
 if TYPE_CHECKING:
     from rlwatch.guest import Guest

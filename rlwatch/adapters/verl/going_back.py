@@ -13,9 +13,10 @@ from rlwatch.adapters.verl.settings import entry
 from rlwatch.adapters.verl.stopping import Stop, rollouts_asleep
 from rlwatch.alert import Verdict
 from rlwatch.responses.council import Proposal
+from rlwatch.responses.cures import Context
 from rlwatch.responses.history import NONFINITE, History, Rolled
 from rlwatch.responses.levers import Levers
-from rlwatch.responses.remedy import Context, Pharmacy
+from rlwatch.responses.remedy import Pharmacy
 
 if TYPE_CHECKING:
     from rlwatch.adapters.verl.checkpoints import Checkpoints

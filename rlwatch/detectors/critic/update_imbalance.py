@@ -17,6 +17,10 @@ _OPENING = 20
 """Rows that show the healthy ratio: by then a warm-up of the rate, and Adam's first steps, are over."""
 
 
+_STILL, _STILL_TIMES = 1e-6, 3
+"""Share of the policy's step below which a critic stands still, and measurements that show it."""
+
+
 class UpdateImbalance(Detector):
     """rho = |policy step| / |value step|, the L2 norms of one update's change, far from its own healthy level.
 
@@ -28,6 +32,10 @@ class UpdateImbalance(Detector):
     steps: long is critical, only upwards, and only where both rates are known, since the warm-up of one of them looks
     the same in a healthy run.
 
+    A critic that moved and then does not move any more, while the policy goes on, is another matter: whatever its
+    explained variance is now, it predicts the returns of a policy that is gone (no parameters left in its optimizer, a
+    rate that fell to nothing). For long that is critical.
+
     Rows without both norms are passed over: adapters take them every few steps.
     """
 
@@ -36,7 +44,7 @@ class UpdateImbalance(Detector):
     core: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("policy_step_norm", "value_step_norm")
     warmup: ClassVar[int] = _OPENING
-    state: ClassVar[tuple[str, ...]] = ("_over", "_under", "_opening", "_drifted", "_long")
+    state: ClassVar[tuple[str, ...]] = ("_over", "_under", "_opening", "_drifted", "_long", "_moved", "_still")
 
     class Settings(DetectorSettings):
         """Rows are those that carry both norms."""
@@ -45,6 +53,7 @@ class UpdateImbalance(Detector):
         times: float = Field(5.0, gt=1, description="times its baseline, median of 9 rows, that warn (up or down)")
         sigma: float = Field(6.0, gt=0, description="sigmas from the baseline (log scale) that must be passed as well")
         drift_times: float = Field(10.0, gt=1, description="times its first 20 rows, for 60 rows, that warn")
+        still_rows: int = Field(20, ge=1, description="rows of a critic that stands still that warn; critical at twice")
         critical_rows: int = Field(500, ge=1, description="rows beyond drift_times, upwards, that are critical")
 
     def __init__(self, settings: DetectorSettings | dict[str, Any] | None = None) -> None:
@@ -54,14 +63,18 @@ class UpdateImbalance(Detector):
         self._opening = Opening(_OPENING)
         self._drifted = Streak(60)
         self._long = Streak(self.settings.critical_rows)
+        self._moved = self._still = 0
 
     def check(self, obs: Observation) -> Finding | None:
         """Judge the ratio; a step of exactly zero (a critic trained alone, a rate of zero) is no ratio."""
         signals = obs.signals
         policy = positive(signals.get("policy_step_norm", 0.0))
         value = positive(signals.get("value_step_norm", 0.0))
+        if policy and "value_step_norm" in signals and value < _STILL * policy:
+            return self._stood_still(obs.row, policy, value)
         if not policy or not value:
             return None
+        self._moved, self._still = obs.row + 1, 0
         rho = policy / value
         rates = positive(signals.get("learning_rate", 0.0)), positive(signals.get("critic_learning_rate", 0.0))
         if rates[0] and rates[1]:
@@ -81,6 +94,16 @@ class UpdateImbalance(Detector):
             return "", ""
         other = "value_step_norm" if self._signal == "policy_step_norm" else "policy_step_norm"
         return f"{self._signal} came without {other} above 0", f"log {other} beside it"
+
+    def _stood_still(self, row: int, policy: float, value: float) -> Finding | None:
+        """Only where the critic has moved: one that is frozen on purpose was so from the start."""
+        self._still += 1
+        rows = row + 1 - self._moved
+        if not self._moved or self._still < _STILL_TIMES or rows < self.settings.still_rows:
+            return None
+        text = f"The critic has not moved for {rows} rows ({self._still} measurements) while the policy went on"
+        steps = {"policy_step": policy, "value_step": value, "rows_since_onset": rows}
+        return critical(text, **steps) if rows >= 2 * self.settings.still_rows else warning(text, **steps)
 
     def _sudden(self, now: Reading | None, side: str, steps: dict[str, Any]) -> Finding | None:
         limits = self.settings

@@ -31,6 +31,11 @@ _EXPLAINS = 0.2
 """Explained variance above which a large value loss comes from large returns, not from the critic."""
 
 
+_FITTED, _UNFITTED, _LOST_ROWS = 0.3, 0.1, 15
+"""Explained variance (mean of some 33 rows) of a critic that fits, that of a row in which nothing is left of the fit,
+and such rows, net of the others, after which it is lost."""
+
+
 class ValueFailure(Detector):
     """Explained variance below zero for long, a value loss that blows up, or values far below the returns.
 
@@ -44,7 +49,8 @@ class ValueFailure(Detector):
 
     The value loss grows with the square of the returns, and from nothing to something at a sparse task's first success:
     a blow-up is a level that the run has never seen while the reward does not rise, or a slow growth that no reward
-    explains. It is critical only beside an explained variance that stays below 0.
+    explains. It is critical only beside an explained variance that stays below 0, or that was high and is lost: returns
+    that grow because the policy learns keep a critic that follows, or a reward that goes on rising.
     """
 
     id: ClassVar[str] = "value_failure"
@@ -55,7 +61,7 @@ class ValueFailure(Detector):
     shares: ClassVar[tuple[str, ...]] = ("_progress",)
     state: ClassVar[tuple[str, ...]] = (
         "_explained", "_last", "_negative", "_useless", "_surge", "_loss", "_opening", "_reward", "_progress",
-        "_value", "_return", "_spread", "_small", "_grown", "_turn",
+        "_value", "_return", "_spread", "_small", "_grown", "_turn", "_fitted", "_lost",
     )  # fmt: skip
 
     class Settings(DetectorSettings):
@@ -74,6 +80,7 @@ class ValueFailure(Detector):
         self._explained = Means()
         self._last = 0.0
         self._turn = 0
+        self._fitted, self._lost = False, Streak(_LOST_ROWS)
         self._negative, self._useless = Streak(self.settings.rows), Streak(3 * self.settings.rows)
         self._surge, self._loss, self._opening = Surge(short=3, lasting=5, sigma=0.3), Recent(5), Opening(10)
         self._reward, self._progress = Level(), Progress()
@@ -119,6 +126,8 @@ class ValueFailure(Detector):
         means = self._explained
         self._last = max(-1.0, min(1.0, x))
         means.push(self._last)
+        self._fitted = self._fitted or (means.rows >= 2 * _LOST_ROWS and means.slow > _FITTED)
+        self._lost.push(self._fitted and self._last < _UNFITTED)
         learning = means.fast > means.slow + _IMPROVES
         negative = self._negative.push(means.fast < self.settings.explained and not learning)
         negative = negative and means.slow < self.settings.explained
@@ -148,12 +157,17 @@ class ValueFailure(Detector):
     def _blown_up(self, now: Reading | None, unexplained: Finding | None) -> Finding | None:
         if now is None or not now.unseen or now.lasting_sigmas < 6.0 or now.lasting_times < self.settings.loss_times:
             return None
-        if self._last > _EXPLAINS or self._progress.rising_lately():
+        lost = self._lost.rows >= self._lost.limit and not self._progress.rising_now()
+        if not lost and (self._last > _EXPLAINS or self._progress.rising_lately()):
             return None
         text = f"Value loss = {now.value:.3g}, {now.lasting_times:.3g}x its baseline and twice what it has ever been"
         evidence = {
             "value_loss": now.value, "median_of_15": now.lasting, "baseline": now.center, "sigma": now.lasting_sigmas,
         }  # fmt: skip
+        if lost:
+            evidence["explained_variance"] = now_explained = self._explained.fast
+            text += f"; the critic has lost its fit: explained variance {now_explained:.2g} for {_LOST_ROWS} steps"
+            return critical(f"{text}, and the reward does not rise", **evidence)
         if unexplained is None:
             return warning(text, **evidence)
         return critical(f"{text}; {unexplained.message[0].lower()}{unexplained.message[1:]}", **evidence)

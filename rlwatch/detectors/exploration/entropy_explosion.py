@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from math import exp, inf
+from math import exp, inf, log
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -15,16 +15,24 @@ from rlwatch.streaming.gate import BELOW_ZERO, Gate, Passage
 from rlwatch.streaming.opening import Opening
 from rlwatch.streaming.recent import Recent
 from rlwatch.streaming.standing import Standing
+from rlwatch.streaming.streak import Streak
 from rlwatch.streaming.usual import TINY, Usual
 
 _SIGMA = 4.0
 """Sigmas (log scale) above what is usual that a sudden rise must have as well: noisy entropies jump by themselves."""
 
-_BACK, _LEARNT = 0.95, 0.88
-"""Share of the opening at which an entropy is back there, and below which it had left it."""
+_REGAINED, _LEARNT = 0.6, 0.88
+"""Share of what the entropy had lost that makes it be back, and share of its opening below which it had left it."""
 
-_UNLEARNT, _UNLEARNT_SIGMA = 0.6, 5.0
-"""Share of the reward's peak that may be left, and standard errors of the fall, for that to be an unlearning."""
+_LEARNT_SPREADS = 1.5
+"""Spreads of a row that the entropy must have come down by: what merely wanders has not learnt."""
+
+_UNLEARNT_SURE, _UNLEARNT_ROWS, _UNLEARNT_LONG = 2, 8, 16
+"""Rows, net of the others, in which it is back and the reward is lost, that warn (the first where the loss is beyond
+doubt) and that are critical."""
+
+_SURE_LEFT, _SURE_SIGMA = 0.6, 5.0
+"""Share of the reward's peak left, and standard errors of the fall, that are beyond doubt."""
 
 
 class EntropyExplosion(Detector):
@@ -35,7 +43,8 @@ class EntropyExplosion(Detector):
     that the reward pays for. So a sudden rise of 2.5x, or a slow one of 4x, speaks when the reward has fallen with it;
     without that (or where no reward is logged) it takes 5x, at a level where text falls apart, over 5 rows; a rising
     reward excuses it. A policy over few actions begins near its largest entropy (ln 2 for two), of which no multiple
-    can be reached: there the rise is a return to the opening, with what the reward had gained since lost again.
+    can be reached: there the rise is a return towards the opening (three fifths of what it had lost since), while what
+    the reward had gained is lost, too. Both for 16 rows is critical: what was learnt is being unlearnt.
 
     Compared are the last rows with what was usual lately (a sudden rise) and with the run's opening (a slow one).
     Differential entropy (continuous actions) passes zero in health and has no ratio: it is not judged.
@@ -47,7 +56,9 @@ class EntropyExplosion(Detector):
     needs: ClassVar[tuple[str, ...]] = ("entropy",)
     warmup: ClassVar[int] = 6
     shares: ClassVar[tuple[str, ...]] = ("_standing",)
-    state: ClassVar[tuple[str, ...]] = ("_opening", "_usual", "_levels", "_standing", "_differential")
+    state: ClassVar[tuple[str, ...]] = (
+        "_opening", "_usual", "_levels", "_standing", "_differential", "_least", "_back",
+    )  # fmt: skip
 
     class Settings(DetectorSettings):
         """Compared are medians of 3 rows, of 5 where the reward has not fallen. Levels are in nats per token."""
@@ -66,6 +77,8 @@ class EntropyExplosion(Detector):
         self._levels = Recent(5)
         self._standing = Standing()
         self._differential = False
+        self._least = 0.0  # the lowest usual level, as log x
+        self._back = Streak(_UNLEARNT_LONG)
         self._gate = Gate(HELD - 1)
 
     def gate(self, signals: Container[str]) -> Passage | None:
@@ -96,9 +109,17 @@ class EntropyExplosion(Detector):
             self._opening.push(x)
         if x > self.settings.rise and usual.rows >= 3:
             finding = self._judge(x)
-        usual.push(x)
+        elif self._back.rows:
+            self._back.push(False)
+        self._learn(x)
         self._look_ahead()
         return finding
+
+    def _learn(self, x: float) -> None:
+        usual = self._usual
+        usual.push(x)
+        if usual.middle < self._least or usual.rows <= self._opening.size:
+            self._least = usual.middle
 
     def _look_ahead(self) -> None:
         """Below which entropy the next rows cannot speak, nor make the last ones speak."""
@@ -109,9 +130,12 @@ class EntropyExplosion(Detector):
             opening, rows, limit = self._opening.level, HELD, inf
             while (lowest := exp(usual.middle - usual.reach(rows))) <= _LEARNT * opening and rows > 2:
                 rows //= 2
-            if lowest <= _LEARNT * opening:  # it has left its opening: a return to it could speak
-                rows, limit = HELD, _BACK * opening
+            if lowest <= _LEARNT * opening:
+                rows = HELD
                 lowest = exp(usual.middle - usual.reach(rows))
+            least = min(lowest, exp(self._least))
+            if least <= _LEARNT * opening:  # it has left its opening: a return to it could speak
+                limit = 0.0 if self._back.rows else self._level_of_return(least)
             limit = min(limit, limits.warning_times * lowest, limits.slow_times * opening)
             gate.room = rows - 1
             if last[-1] < limit or last[-2] < limit:  # the median of 3 rows stays below it, too
@@ -123,7 +147,7 @@ class EntropyExplosion(Detector):
             self._gate.held = []
             self._levels.values.extend(held)
             for x in held:
-                self._usual.push(x)
+                self._learn(x)
             self._look_ahead()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -138,11 +162,11 @@ class EntropyExplosion(Detector):
             return None
         lately, opening = usual.level, self._opening.level
         if level < limits.warning_times * lately and level < limits.slow_times * opening:
-            return self._back(x, level, lately, opening)
+            return self._unlearnt(x, level)
         sudden = usual.sigmas(level) > _SIGMA
         reference, times = (lately, limits.warning_times) if sudden else (opening, limits.slow_times)
         if level < max(times * reference, reference + limits.rise):
-            return self._back(x, level, lately, opening)
+            return self._unlearnt(x, level)
         fallen = self._standing.fallen()
         if not fallen and (self._standing.rows and self._standing.rising()):
             return None
@@ -152,15 +176,29 @@ class EntropyExplosion(Detector):
                 return None
         return self._finding(x, level, reference, fallen, limits.critical_times if sudden else 2.0 * limits.slow_times)
 
-    def _back(self, x: float, level: float, lately: float, opening: float) -> Finding | None:
-        """The entropy is where it began, and the reward that the fall had brought is gone."""
-        standing = self._standing
-        if level < _BACK * opening or lately > _LEARNT * opening or not standing.fallen(_UNLEARNT, _UNLEARNT_SIGMA):
+    def _level_of_return(self, least: float) -> float:
+        return least + _REGAINED * (self._opening.level - least)
+
+    def _unlearnt(self, x: float, level: float) -> Finding | None:
+        """The entropy goes back to where it began, and the reward that its fall had brought goes, too."""
+        standing, opening, least = self._standing, self._opening.level, exp(self._least)
+        back = least <= _LEARNT * opening and level >= self._level_of_return(least)
+        back = back and log(opening / least) > _LEARNT_SPREADS * self._usual.spread and standing.fallen()
+        self._back.push(back)
+        sure = back and standing.fallen(_SURE_LEFT, _SURE_SIGMA)
+        if not back or self._back.rows < (_UNLEARNT_SURE if sure else _UNLEARNT_ROWS):
             return None
-        return warning(
-            f"Entropy is back at its opening, from {lately:.3g} to {level:.3g} nats, and the reward fell with it",
-            entropy=x, level=level, baseline=lately, opening=opening, reward=standing.mean, reward_peak=standing.peak,
-        )
+        long = self._back.rows >= _UNLEARNT_LONG
+        text = f"Entropy is back from {least:.3g} to {level:.3g} nats (it began at {opening:.3g}), and the reward fell"
+        evidence: dict[str, Any] = {
+            "entropy": x, "level": level, "lowest": least, "opening": opening,
+            "reward": standing.mean, "reward_peak": standing.peak, "rows": self._back.rows,
+            "rows_since_onset": self._back.rows + self.lag,
+        }  # fmt: skip
+        if long:
+            text = f"{text} with it, for {self._back.rows} steps"
+            return critical(f"{text}: what was learnt is being unlearnt", **evidence)
+        return warning(f"{text} with it", **evidence)
 
     def _finding(self, x: float, level: float, reference: float, fallen: bool, severe_times: float) -> Finding:
         limits, standing = self.settings, self._standing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
+from math import sqrt
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -12,8 +13,10 @@ from rlwatch.observation import Observation
 from rlwatch.streaming import positive
 from rlwatch.streaming.gate import Passage
 from rlwatch.streaming.opening import Opening
+from rlwatch.streaming.recent import Recent
 from rlwatch.streaming.streak import Streak
 from rlwatch.streaming.surge import Reading, Surge
+from rlwatch.streaming.usual import Usual
 
 _GROWTH_ROWS = 20
 
@@ -25,6 +28,10 @@ class GradientSpike(Detector):
     31x in a tenth, 1,226x at most, and 53 of 56 were below 3x two rows later. So neither one row nor two speak: the
     median of 5 rows warns, that of 7 may be critical. Growth so slow that the baseline follows it is compared with
     the run's opening, and only warns: where returns grow, the gradient of the value loss grows with them in health.
+
+    For classical control (`value_loss_explains`) that holds for a sudden rise, too: the gradient of a value loss grows
+    with its root, so what is left of the rise when it is divided by that decides. A gradient that is 60 times what it
+    was beside a value loss that is what it was comes from a weight, a rate or a bug, not from better returns.
     """
 
     id: ClassVar[str] = "gradient_spike"
@@ -32,7 +39,7 @@ class GradientSpike(Detector):
     needs: ClassVar[tuple[str, ...]] = ("grad_norm",)
     warmup: ClassVar[int] = 8
     lag: ClassVar[int] = 10
-    state: ClassVar[tuple[str, ...]] = ("_surge", "_opening", "_growing")
+    state: ClassVar[tuple[str, ...]] = ("_surge", "_opening", "_growing", "_value_loss", "_value_losses")
 
     class Settings(DetectorSettings):
         """Both a sigma and a ratio must be passed."""
@@ -44,17 +51,22 @@ class GradientSpike(Detector):
         critical_growth: float = Field(200.0, gt=1, description="times the baseline that are critical at any sigma")
         growth_times: float = Field(50.0, gt=1, description="times the opening that warn, however slowly it came")
         gone_rows: int = Field(60, ge=1, description="rows in a row without any gradient that warn")
+        value_loss_explains: bool = Field(
+            False, description="a rise that the value loss explains, or no value loss can deny, is not critical"
+        )
 
     def __init__(self, settings: DetectorSettings | dict[str, Any] | None = None) -> None:
         super().__init__(settings)
         self._surge = Surge(sigma=0.3)
         self._opening = Opening(10)
         self._growing = Streak(_GROWTH_ROWS)
+        self._explains = bool(self.settings.value_loss_explains)
+        self._value_loss, self._value_losses = Usual(span=100, floor=0.3), Recent(5)
         self._surge.hold_below(0.0)  # until the opening is known
 
     def gate(self, signals: Container[str]) -> Passage | None:
-        """Ordinary norms may wait, where none is far above the opening nor was lately."""
-        return Passage("grad_norm", self._surge.gate) if "grad_norm" in signals else None
+        """Ordinary norms may wait, where none is far above the opening nor was lately; not beside a value loss."""
+        return Passage("grad_norm", self._surge.gate) if "grad_norm" in signals and not self._explains else None
 
     def catch_up(self) -> None:
         """Take in the rows that wait."""
@@ -65,6 +77,10 @@ class GradientSpike(Detector):
         x = obs.signals.get("grad_norm")
         if x is None:
             return None
+        if self._explains and "value_loss" in obs.signals:
+            loss = positive(obs.signals["value_loss"])
+            self._value_loss.push(loss)
+            self._value_losses.push(loss)
         if self._surge.quiet(x):
             return None
         x = positive(x)
@@ -103,12 +119,22 @@ class GradientSpike(Detector):
             "sigma": now.sigmas,
         }
         lasting = now.lasting_sigmas > limits.critical_sigma and now.lasting_times > limits.critical_times
-        if now.unseen and (lasting or now.lasting_times > limits.critical_growth):
+        if now.unseen and (lasting or now.lasting_times > limits.critical_growth) and self._unexplained(now, evidence):
             return critical(f"{text} ({now.lasting_times:.3g}x) for 4 of the last 7 steps", **evidence)
         spike = now.sigmas > limits.warning_sigma and now.times > limits.warning_times
         if spike or (now.unseen and now.times > limits.critical_times):
             return warning(f"{text} ({now.times:.3g}x) for 3 of the last 5 steps", **evidence)
         return None
+
+    def _unexplained(self, now: Reading, evidence: dict[str, Any]) -> bool:
+        """Whether the rise is still critical when the growth of the value loss is taken off it."""
+        if not self._explains:
+            return True
+        loss = self._value_losses.median_of(5)
+        if loss is None:
+            return False
+        grown = evidence["value_loss_times"] = max(1.0, loss / self._value_loss.level)
+        return bool(now.lasting_times > self.settings.critical_times * sqrt(grown))
 
     def _growth(self, x: float, high: bool) -> Finding | None:
         """Growth that the baseline followed: the rows far above the opening, net of the rows that are not."""

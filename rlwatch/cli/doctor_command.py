@@ -42,7 +42,7 @@ def doctor(
       0    healthy
       1    adjust: go on, with the changes named
       2    stop
-      3    not evaluated: the log cannot be read, or holds too little
+      3    not evaluated: the log cannot be read, holds too little, or lacks what a --rule compares
       64   the command line or a setting is wrong
     """
     return partial(_doctor, run, maps or [], preset, rules or [], form)

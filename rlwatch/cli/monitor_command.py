@@ -65,7 +65,7 @@ def monitor(
       0    the run ended without an alert
       1    warnings
       2    criticals
-      3    the log cannot be read or followed, or nothing in it could be judged
+      3    the log cannot be read or followed, or nothing in it, or no --rule, could be judged
       64   the command line or a setting is wrong
       130  interrupted
     """

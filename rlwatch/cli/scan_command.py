@@ -60,7 +60,7 @@ def scan(
       0    every run is clean
       1    warnings
       2    criticals
-      3    a run could not be read, nothing in it could be judged, or a needed signal is missing (wins over 0 to 2)
+      3    a run could not be read, nothing in it could be judged, or a signal of --need or --rule is missing (wins)
       64   the command line or a setting is wrong
       130  interrupted; the runs done so far are reported
     """

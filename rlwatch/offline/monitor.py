@@ -17,7 +17,7 @@ from rlwatch.config import load_settings
 from rlwatch.offline.actions import ActionError, Actions, Process
 from rlwatch.offline.follow import Follower
 from rlwatch.offline.ingest import IngestError
-from rlwatch.offline.replay import watch_for
+from rlwatch.offline.replay import blind_rules, watch_for
 from rlwatch.offline.scan import CLEAN, CRITICALS, UNREADABLE, WARNINGS
 from rlwatch.sinks.jsonl import clean
 from rlwatch.telling import as_json, printable
@@ -62,6 +62,7 @@ class Monitor:
         form: Literal["text", "json"] = "text",
     ) -> None:
         self._actions = Actions(on_critical)
+        self._rules = rules
         self._processes = [Process(pid)] if pid is not None else self._actions.processes
         self._watch = watch_for(preset, signal_map or {}, rules)
         self._follower = Follower(source, {**self._watch.settings.signal_map, **(signal_map or {})}, self._over)
@@ -186,6 +187,9 @@ class Monitor:
             for incident in incidents:
                 print("\n" + "\n".join(printable(line) for line in incident.lines()))
         judged = bool(rows) and bool(coverage.in_state("armed"))
+        if blind := blind_rules(coverage, self._rules, self._watch.settings.signal_map) if rows else []:
+            self._note(f"not evaluated: {'; '.join(blind)}")
+            return UNREADABLE
         if not judged and self._worst == CLEAN:
             why = f"its {rows} rows hold too little for any detector" if rows else "no row came"
             self._note(f"not evaluated: {why}")

@@ -11,6 +11,7 @@ from rlwatch.alert import Alert
 from rlwatch.detectors.coverage import CoverageReport
 from rlwatch.diagnosis import Incident
 from rlwatch.offline.ingest import IngestError, Log
+from rlwatch.rules.rule import rule_class
 from rlwatch.signals import SIGNALS
 from rlwatch.watch import Watch
 
@@ -34,6 +35,7 @@ class Replay:
         sources: signal -> the log's key that it was taken from.
         strange: keys of the log that no alias knows.
         missing: needed signals that the log does not have.
+        blind: rules that were asked for and could not be judged once, with the reason.
         recognised: format, sources and strange keys, a line each.
         remarks: what a person should know about the reading, a sentence each.
         unjudged: why the run, or what was asked of it, was not evaluated, one sentence; "" when it was.
@@ -50,6 +52,7 @@ class Replay:
     sources: dict[str, str] = field(default_factory=dict)
     strange: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    blind: list[str] = field(default_factory=list)
     recognised: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     unjudged: str = ""
@@ -63,13 +66,18 @@ class Replay:
             return "unreadable"
         if self.alerts:
             return "critical" if any(alert.critical for alert in self.alerts) else "warning"
-        armed = self.coverage.in_state("armed") and not self.broken and not self.missing
+        armed = self.coverage.in_state("armed") and not self.broken and not self.unmet
         return "clean" if armed else "not evaluated"
 
     @property
     def judged(self) -> bool:
         """Whether the run was read and all that was asked of it could be judged."""
-        return self.coverage is not None and not self.missing and self.health != "not evaluated"
+        return self.coverage is not None and not self.unmet and self.health != "not evaluated"
+
+    @property
+    def unmet(self) -> list[str]:
+        """What was asked for and is not in the log: signals, and rules for want of theirs."""
+        return [*self.missing, *self.blind]
 
     def _repr_html_(self) -> str:
         """What a notebook shows of it."""
@@ -117,6 +125,7 @@ def replay(
     done.format, done.sources, done.strange = log.format, log.sources, log.strange
     done.recognised = log.recognised()
     done.missing = [name for name in needs if not _twins(name) & done.sources.keys()]
+    done.blind = blind_rules(done.coverage, rules, mapped)
     done.remarks = log.remarks() + [
         f"the key {key!r}, mapped to {name}, appears in none of its rows"
         for name, key in mapped.items()
@@ -136,6 +145,13 @@ def watch_for(preset: str | None, signal_map: Mapping[str, str], rules: Sequence
     return Watch(preset, on_critical="continue", signal_map=known, **silent, **own)
 
 
+def blind_rules(coverage: CoverageReport, rules: Sequence[str], signal_map: Mapping[str, str]) -> list[str]:
+    """Those of the user's rules that could not be judged once, each with the reason."""
+    asked = {rule_class(text, signal_map).id for text in rules}
+    unjudged = coverage.in_state("starved", "warming")
+    return [f"{line.detector} ({line.reason})" for line in unjudged if line.detector in asked]
+
+
 def _twins(name: str) -> set[str]:
     """A signal and the arrays that it may be derived from."""
     return {name, *(signal.name for signal in SIGNALS.values() if signal.twin == name)}
@@ -145,6 +161,8 @@ def _why_not(done: Replay) -> str:
     assert done.coverage is not None
     if done.missing:
         return f"not evaluated: there is no {' nor '.join(done.missing)} in it: name them, as in --map kl=KEY"
+    if done.blind:
+        return f"not evaluated: {'; '.join(done.blind)}"
     if done.broken:
         return "not evaluated: part of rlwatch failed on it"
     if done.coverage.in_state("warming"):

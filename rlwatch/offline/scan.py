@@ -115,6 +115,7 @@ def as_json(result: Replay) -> dict[str, Any]:
     fields = ("step", "detector", "severity", "message", "evidence", "playbook")
     told = [alert.as_dict() for alert in result.alerts]
     blind = {line.detector: line.reason for line in result.coverage.in_state("starved", "warming", "failed")}
+    unjudged = {"run": result.unjudged, "signals": result.missing, "rules": result.blind, "detectors": blind}
     return {
         "run": clean(result.run),
         "rows": result.rows,
@@ -122,7 +123,7 @@ def as_json(result: Replay) -> dict[str, Any]:
         "coverage": clean(result.coverage.as_dict()),
         "incidents": [clean(incident.as_dict()) for incident in result.incidents],
         "health": result.health,
-        "not_evaluated": clean({"run": result.unjudged, "signals": result.missing, "detectors": blind}),
+        "not_evaluated": clean(unjudged),
         "format": result.format,
         "signals": clean(result.sources),
         "no_signal": clean(result.strange),

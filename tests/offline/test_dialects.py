@@ -37,6 +37,13 @@ KINDS = {
 }
 
 
+def test_there_are_as_many_dialects_as_the_docs_say() -> None:
+    """Nineteen, each known by its content."""
+    assert len(DIALECTS) == len(KINDS) == 19
+    docs = Path(__file__).parents[2] / "docs" / "offline.md"
+    assert f"written in {len(DIALECTS)} dialects" in docs.read_text(encoding="utf-8")
+
+
 def told(done: Replay) -> list[tuple[int, str, str, str]]:
     """The alerts of a replay, without their wall time and with numbers as messages round them."""
     return [(alert.step, alert.detector, alert.severity.value, alert.message) for alert in done.alerts]

@@ -133,7 +133,7 @@ class Diff:
 
     def gate(self, gate: Gate) -> tuple[int, str]:
         """The exit code of a gate, and why, a sentence."""
-        if self.error or not self.compared:
+        if self.error or not any(one.elements for one in self.compared):
             return NOT_EVALUATED, f"not evaluated: {self.error or 'no tensor could be compared'}"
         apart = self.of("missing", "added", "reshaped")
         if apart:

@@ -81,7 +81,8 @@ class WatchSettings(BaseSettings):
     """Everything `Watch` can be told; `settings_class()` adds one field a detector."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", env_ignore_empty=True, extra="forbid", frozen=True
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", env_ignore_empty=True, extra="forbid", frozen=True,
+        defer_build=True,
     )
 
     preset: str | None = Field(None, description="a named set of defaults for an algorithm")
@@ -188,7 +189,7 @@ def _with_fields(kinds: tuple[type[Detector], ...]) -> type[WatchSettings]:
     fields: dict[str, Any] = {}
     for kind in kinds:
         settings: Any = kind.Settings
-        fields[kind.id] = (settings, Field(default_factory=settings, description=f"settings of {kind.id}"))
+        fields[kind.id] = (settings, Field(default_factory=settings.model_construct, description=f"settings of {kind.id}"))
     return create_model("Settings", __base__=WatchSettings, **fields)
 
 

@@ -97,8 +97,9 @@ class Intake:
         """The observation, and what is still to be copied into it from an accelerator."""
         observation = Observation(self._count(step, metrics), self.rows)
         self.rows += 1
-        if not keywords and type(metrics) is dict and self._take_floats(metrics, observation) is not None:
-            return observation, None  # as nearly always
+        if not keywords and type(metrics) is dict and (layout := self._take_floats(metrics, observation)) is not None:
+            observation.layout = layout  # as nearly always
+            return observation, None
         row = _Row(observation)
         if metrics is not None:
             self._take(metrics, row)

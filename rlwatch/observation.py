@@ -34,9 +34,10 @@ class Observation:
             shape (n,), which may hold NaN; `completions`, `prompts` -> list of str;
             `reward_components` -> dict of name -> float64 array of shape (n,).
         extra: numbers under keys that no alias knows; recorded, not judged.
+        layout: the same object in all rows that carry these very signals and nothing else; None where nobody knows.
     """
 
-    __slots__ = ("_finite", "extra", "nonfinite", "row", "samples", "signals", "step", "time")
+    __slots__ = ("_finite", "extra", "layout", "nonfinite", "row", "samples", "signals", "step", "time")
 
     def __init__(self, step: int, row: int = 0, time: float | None = None) -> None:
         self.step = step
@@ -46,6 +47,7 @@ class Observation:
         self.nonfinite: dict[str, float] = {}
         self.samples: dict[str, Any] = {}
         self.extra: dict[str, float] = {}
+        self.layout: object = None
         self._finite: dict[str, FloatArray] = {}
 
     def finite_samples(self, name: str) -> FloatArray | None:

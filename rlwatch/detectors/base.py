@@ -34,7 +34,7 @@ class Link(StrEnum):
 class DetectorSettings(BaseModel):
     """What every detector can be told; a detector adds its own limits."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)  # built once, within the whole settings
 
     enabled: bool = Field(True, description="False switches the detector off; `detector=False` is short for it")
     severity: Literal["warning", "critical"] = Field(

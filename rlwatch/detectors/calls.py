@@ -109,6 +109,7 @@ class Calls:
         self.own = len(self._lazy) < len(self.detectors)
         self._patient = [one for one in self.detectors if type(one).catch_up is not Detector.catch_up]
         self._plans: dict[tuple[str, ...], Plan] = {}
+        self._last: tuple[object, Plan | None] = None, None
         self._rows = 0
         self.troubled = True
 
@@ -116,9 +117,12 @@ class Calls:
         """The alerts of one row and what failed, in the causal order of the loop."""
         if self.troubled or obs.nonfinite:
             return self._one_by_one(obs)
-        samples = obs.samples
-        key = (*obs.signals, "", *samples) if samples else tuple(obs.signals)
-        plan = self._plans.get(key) or self._plan(key, obs)
+        layout, plan = self._last
+        if plan is None or layout is None or obs.layout is not layout:
+            samples = obs.samples
+            key = (*obs.signals, "", *samples) if samples else tuple(obs.signals)
+            plan = self._plans.get(key) or self._plan(key, obs)
+            self._last = obs.layout, plan
         for name in plan.arrays:
             if not obs.usable(name):
                 return self._one_by_one(obs)

@@ -189,7 +189,8 @@ def _with_fields(kinds: tuple[type[Detector], ...]) -> type[WatchSettings]:
     fields: dict[str, Any] = {}
     for kind in kinds:
         settings: Any = kind.Settings
-        fields[kind.id] = (settings, Field(default_factory=settings.model_construct, description=f"settings of {kind.id}"))
+        usual = Field(default_factory=settings.model_construct, description=f"settings of {kind.id}")
+        fields[kind.id] = (settings, usual)
     return create_model("Settings", __base__=WatchSettings, **fields)
 
 

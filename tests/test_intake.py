@@ -558,3 +558,13 @@ def test_kinds_of_rows_are_remembered_within_bounds() -> None:
             assert obs.signals == {"loss": 0.5}
             assert obs.extra == {f"mine_{row}": 1.0}
     assert len(intake._layouts) <= MAX_LAYOUTS
+
+
+def test_rows_of_one_layout_say_so() -> None:
+    """Once it is known they name the same layout; a row with another value, or with keywords, names none."""
+    intake, row = Intake(Guest(True)), {"kl": 0.1, "loss": 0.5}
+    given = [(row, {}), (row, {}), (row, {}), (dict(row), {}), ({**row, "kl": math.nan}, {}), (row, {"entropy": 1.0})]
+    first, _, third, fourth, nan, more = (intake.observe(metrics, also, None)[0] for metrics, also in given)
+    assert third.layout is fourth.layout is not None
+    assert third.signals.keys() == fourth.signals.keys() == row.keys()
+    assert first.layout is nan.layout is more.layout is None

@@ -40,23 +40,23 @@ def test_defaults() -> None:
 
 def test_each_source_overrides_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """Preset, then YAML, then environment, then keywords."""
-    assert load_settings(preset="classic").gradient_spike.severity == "warning"
-    yaml("preset: classic\non_critical: skip\ngradient_spike:\n  severity: critical\n")
-    assert load_settings().gradient_spike.severity == "critical"
+    assert load_settings(preset="classic").advantage_spike.severity == "warning"
+    yaml("preset: classic\non_critical: skip\nadvantage_spike:\n  severity: critical\n")
+    assert load_settings().advantage_spike.severity == "critical"
     assert load_settings().on_critical == "skip"
     monkeypatch.setenv("RLWATCH_ON_CRITICAL", "halt")
-    monkeypatch.setenv("RLWATCH_GRADIENT_SPIKE__SEVERITY", "warning")
+    monkeypatch.setenv("RLWATCH_ADVANTAGE_SPIKE__SEVERITY", "warning")
     assert load_settings().on_critical == "halt"
-    assert load_settings().gradient_spike.severity == "warning"
-    settings = load_settings(on_critical="continue", gradient_spike={"severity": "critical"})
-    assert (settings.on_critical, settings.gradient_spike.severity) == ("continue", "critical")
+    assert load_settings().advantage_spike.severity == "warning"
+    settings = load_settings(on_critical="continue", advantage_spike={"severity": "critical"})
+    assert (settings.on_critical, settings.advantage_spike.severity) == ("continue", "critical")
 
 
 def test_nested_settings_merge_key_by_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each source may set another key of the same detector; none wipes out the rest."""
-    yaml("preset: classic\ngradient_spike:\n  cooldown: 11\n")
-    monkeypatch.setenv("RLWATCH_GRADIENT_SPIKE__REARM", "7")
-    limits = load_settings(gradient_spike={"max_warnings": 3}).gradient_spike
+    yaml("preset: classic\nadvantage_spike:\n  cooldown: 11\n")
+    monkeypatch.setenv("RLWATCH_ADVANTAGE_SPIKE__REARM", "7")
+    limits = load_settings(advantage_spike={"max_warnings": 3}).advantage_spike
     assert (limits.severity, limits.cooldown, limits.rearm, limits.max_warnings) == ("warning", 11, 7, 3)
 
 

@@ -82,7 +82,7 @@ def test_the_strongest_preset_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLWATCH_PRESET", "classic")
     settings = load_settings()
     assert settings.reward_drift.enabled is True
-    assert settings.gradient_spike.severity == "warning"
+    assert settings.advantage_spike.severity == "warning"
 
 
 @pytest.mark.parametrize("layer", ["yaml", "env", "keyword"])

@@ -89,6 +89,7 @@ class Watch:
         self.rewards = RewardScale()
         self._settling = self._flushing = 0
         self._left: Bound | None = None
+        self._last: Verdict | None = None
         self._coverage_after = self.settings.coverage_after
         self._stall: StallWatch | None = None
         self._tags: CheckpointTags | None = None
@@ -136,6 +137,7 @@ class Watch:
             verdict = _together(observation.step, [self._judge(ready) for ready in self._waiting.arrived()])
         if self._intake.rows == self._coverage_after:
             self._tell("coverage", self.coverage())
+        self._last = verdict
         return verdict
 
     def _judge(self, observation: Observation) -> Verdict:
@@ -397,11 +399,20 @@ class Watch:
                 self._judge(observation)
             if self._tags is not None:
                 self._tags.close()
+            self._tell_halt()
             if self._started:
                 self._tell("close", self._summary())
         except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
             self._guest.failed("Watch.close", error)
         self._closed = True
+
+    def _tell_halt(self) -> None:
+        """The record of a halt that the loop carried out: it closes after a row that asked for it, and says nothing."""
+        last = self._last
+        if last is None or not last.halt or (self.events and self.events[-1]["event"] == "halt"):
+            return
+        why = last.note or ", ".join(dict.fromkeys(alert.detector for alert in last.alerts)) or "another rank"
+        self.announce("halt", last.step, f"{why}: the run was stopped")
 
     def _summary(self) -> dict[str, Any]:
         return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -469,3 +470,17 @@ def test_an_unopenable_sink_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> No
         watch.log(loss=0.1)
     assert watch.log(loss=math.nan).critical
     watch.close()
+
+
+def test_a_halt_that_the_loop_obeyed_is_on_record(tmp_path: Path) -> None:
+    """Whoever stops at `verdict.halt` and closes has a halted run; whoever goes on has not."""
+    for name, obeys in (("obeyed", True), ("ignored", False)):
+        watch = Watch(on_nonfinite="halt", runs_dir=tmp_path, run_id=name, console=False, report=False)
+        for step in range(10):
+            verdict = watch.log(step=step, loss=float("nan") if step == 5 else 0.5)
+            if verdict.halt and obeys:
+                break
+        watch.close()
+    events = [json.loads(line) for line in (tmp_path / "obeyed" / "events.jsonl").read_text().splitlines()]
+    assert [(event["event"], event["step"]) for event in events] == [("halt", 5)]
+    assert not (tmp_path / "ignored" / "events.jsonl").exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = Path(__file__).with_name("templates")
-SCRIPTS = "theme.js", "drawings.js", "zoom.js", "live.js", "begin.js"
+SCRIPTS = "theme.js", "drawings.js", "zoom.js", "print.js", "live.js", "begin.js"
 LISTED = 200
 LIMIT = 2_000_000
 """Bytes that a report stays below."""
@@ -54,25 +54,38 @@ def environment() -> Environment:
     return made
 
 
-def render(run: RunData, *, live: Mapping[str, Any] | None = None, script: str | None = None) -> str:
+def render(
+    run: RunData,
+    *,
+    live: Mapping[str, Any] | None = None,
+    script: str | None = None,
+    links: Sequence[tuple[str, str]] = (),
+) -> str:
     """The report of a run.
 
     Args:
         live: for a page that a server keeps current: `state`, the address that tells whether there is news.
         script: the address of the drawing script; None puts it into the page, so that no network is needed.
+        links: the incidents' own pages, name and address.
 
     Without Bokeh the drawings are plain ones, without zoom and hover, and the page says so. A report that would be
     larger than `LIMIT` bytes is made again with fewer points, samples and lines.
     """
     text = ""
     for room in ROOMS:
-        text = _render(run, live, script, room)
+        text = _render(run, live, script, links, room)
         if len(text.encode("utf-8", "replace")) < LIMIT:
             break
     return text
 
 
-def _render(run: RunData, live: Mapping[str, Any] | None, script: str | None, room: float) -> str:
+def _render(
+    run: RunData,
+    live: Mapping[str, Any] | None,
+    script: str | None,
+    links: Sequence[tuple[str, str]],
+    room: float,
+) -> str:
     told = happenings(run)
     main, more, left = panels_of(run, room)
     verdict = verdict_of(run)
@@ -89,7 +102,8 @@ def _render(run: RunData, live: Mapping[str, Any] | None, script: str | None, ro
         "told": told[:listed],
         "untold": max(0, len(told) - listed),
         "incidents": incidents(run, max(1, int(INCIDENTS * room))),
-        "done": done(run) if verdict.word == "Rolled back" else "",
+        "links": links,
+        "done": done(run) if verdict.word == "Recovered" else "",
         "todo": todo(run),
         "main": [entry(run, panel, plain) for panel in main],
         "more": [entry(run, panel, plain) for panel in more],

@@ -39,17 +39,17 @@ def _judgement(run: RunData) -> tuple[str, Tone, str]:
         times = "once," if len(run.rollbacks) == 1 else f"{len(run.rollbacks)} times, last"
         back = f"It went back {times} from step {last['step']:,} to the state of step {last['to_step']:,}"
         if outcome == "recovered":
-            return "Rolled back", "good", f"{_broke(run)} {back}; no critical alert has come since."
+            return "Recovered", "good", f"{_broke(run)} {back}; no critical alert has come since."
         return "Critical", "bad", f"{_broke(run)} {back}, and a critical alert came again."
     if criticals:
         return "Critical", "bad", _broke(run)
     if run.alerts:
         said = counted(len(run.alerts), "warning")
-        return "Warnings", "warning", f"{said}, none of them critical. {_broke(run)}"
+        return "Warning", "warning", f"{said}, none of them critical. {_broke(run)}"
     armed = run.coverage.in_state("armed") if run.coverage is not None else []
     if not armed:
         return "Not evaluated", "plain", "No detector has had enough of its signal to judge the run."
-    return "Healthy", "good", f"No alert in {counted(len(run.steps), 'step')}, by {counted(len(armed), 'detector')}."
+    return "Clean", "good", f"No alert in {counted(len(run.steps), 'step')}, by {counted(len(armed), 'detector')}."
 
 
 def _broke(run: RunData) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
+from urllib.parse import quote
 
 from rlwatch.report.data import RunData
-from rlwatch.report.folder import is_run_folder, read_folder
+from rlwatch.report.folder import incident_folders, is_run_folder, read_folder
 from rlwatch.sinks.files import replace
 from rlwatch.sinks.pages import NEEDED
 
@@ -39,5 +40,11 @@ def write_run_report(run: RunData, out: Path) -> Path:
     """Put the report of a run at `out`, in one move; raises OSError and ModuleNotFoundError (`rlwatch[report]`)."""
     from rlwatch.report.page import render
 
-    replace(out, render(run).encode("utf-8", "replace"))
+    replace(out, render(run, links=_links(out.parent)).encode("utf-8", "replace"))
     return out
+
+
+def _links(place: Path) -> list[tuple[str, str]]:
+    """The pages of the incidents beside a report in its run's folder."""
+    homes = incident_folders(place) if is_run_folder(place) else []
+    return [(home.name, f"incidents/{quote(home.name)}/{NAME}") for home in homes if (home / NAME).is_file()]

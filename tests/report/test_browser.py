@@ -19,6 +19,10 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 
+VISIBLE = (
+    "[...document.querySelectorAll('[data-panel], [data-events], [data-heat], [data-scatter]')]"
+    ".filter((figure) => figure.checkVisibility())"
+)
 PHONE = {"width": 390, "height": 844}
 
 
@@ -38,9 +42,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RLWATCH_REPORT", "off")
         home = broken_run(tmp_path_factory.mktemp("runs"))
-    write_run_report(read_folder(home), home / "report.html")
     for incident in incident_folders(home):
         write_incident_report(incident)
+    write_run_report(read_folder(home), home / "report.html")
     return home
 
 
@@ -58,10 +62,9 @@ class Opened:
         self.page.goto(file.as_uri())
 
     def drawings(self) -> int:
-        """Scrolls through the page; how many drawings there are then."""
-        for figure in self.page.query_selector_all("#panels .signal, .events"):
-            figure.scroll_into_view_if_needed()
-        self.until("document.querySelectorAll('#panels .plot > *').length >= 8")
+        """Waits until all that can be seen is drawn, without scrolling; how many signals there are then."""
+        self.until(f"{VISIBLE}.every((figure) => figure.querySelector('.plot > *'))")
+        self.page.wait_for_timeout(100)
         return len(self.page.query_selector_all("#panels .plot > *"))
 
     def until(self, expression: str) -> None:
@@ -87,6 +90,31 @@ def test_it_draws_without_an_error_and_without_a_network(browser: Any, folder: P
     assert opened.page.inner_text("h1") == "Critical"
 
 
+def test_what_is_below_the_window_is_drawn_without_scrolling(browser: Any, folder: Path) -> None:
+    """A picture of the whole page, or a jump, finds every drawing there; on paper each is a light one that fits."""
+    opened = Opened(browser, folder / "report.html", color_scheme="dark")
+    assert opened.drawings() >= 8
+    assert opened.page.evaluate("scrollY") == 0
+    opened.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    opened.page.emulate_media(media="print")
+    assert opened.page.evaluate(f"{VISIBLE}.every((figure) => figure.querySelector('.printed').offsetWidth > 0)")
+    assert opened.colour("body", "backgroundColor") == "rgb(255, 255, 255)"
+    opened.page.emulate_media(media="screen")
+    opened.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert opened.page.query_selector(".printed") is None
+    assert opened.colour("body", "backgroundColor") != "rgb(255, 255, 255)"
+    assert opened.errors == []
+
+
+def test_the_report_leads_to_the_incidents_pages_and_back(browser: Any, folder: Path) -> None:
+    """By links that hold wherever the run's folder is copied to."""
+    opened = Opened(browser, folder / "report.html")
+    opened.page.click("#incidents a[href^='incidents/']")
+    assert opened.page.url == (incident_folders(folder)[0] / "report.html").as_uri()
+    opened.page.click("a[href='../../report.html']")
+    assert opened.page.url == (folder / "report.html").as_uri()
+
+
 def test_the_values_at_a_step_are_read_by_keyboard(browser: Any, folder: Path) -> None:
     """A step that is typed shows the value of every signal there; a NaN is called NaN."""
     opened = Opened(browser, folder / "report.html")
@@ -103,7 +131,8 @@ def test_zoom_moves_all_drawings(browser: Any, folder: Path) -> None:
     """The buttons, by keyboard, show fewer steps in every drawing, and all again."""
     opened = Opened(browser, folder / "report.html")
     opened.drawings()
-    ranges = "Bokeh.documents.map((d) => d.roots()[0].x_range).filter((r) => r.end > 50).map((r) => r.end - r.start)"
+    ranges = "Bokeh.documents.filter((d) => !d.get_model_by_name('early')).map((d) => d.roots()[0].x_range)"
+    ranges += ".map((r) => r.end - r.start)"  # all but lengths over rewards
     whole = opened.page.evaluate(ranges)
     opened.page.focus('[data-zoom="in"]')
     opened.page.keyboard.press("Enter")

@@ -193,8 +193,8 @@ def test_the_verdict_follows_what_was_done_last(tmp_path: Path) -> None:
     critical = {"step": 20, "detector": "kl_explosion", "severity": "critical", "message": "m"}
     back = {"event": "rollback", "step": 21, "to_step": 10, "message": "m"}
     assert _run_with(tmp_path / "a", alerts=[critical]) == "Critical"
-    assert _run_with(tmp_path / "b", alerts=[critical | {"severity": "warning"}]) == "Warnings"
-    assert _run_with(tmp_path / "c", alerts=[critical], events=[back]) == "Rolled back"
+    assert _run_with(tmp_path / "b", alerts=[critical | {"severity": "warning"}]) == "Warning"
+    assert _run_with(tmp_path / "c", alerts=[critical], events=[back]) == "Recovered"
     assert _run_with(tmp_path / "d", alerts=[critical, critical | {"step": 30}], events=[back]) == "Critical"
     assert _run_with(tmp_path / "e", alerts=[critical], events=[{"event": "halt", "step": 22}]) == "Halted"
 

@@ -45,7 +45,7 @@ def test_a_thousand_runs_are_read_once(tmp_path: Path, counted: list[Path]) -> N
         ([], [], "clean"),
         ([], ["critical"], "critical"),
         ([], ["warning"], "warning"),
-        ([{"event": "rollback", "step": 5, "to_step": 1}], ["critical"], "rolled back"),
+        ([{"event": "rollback", "step": 5, "to_step": 1}], ["critical"], "recovered"),
         ([{"event": "rollback", "step": 1, "to_step": 0}], ["critical"], "critical"),
         ([{"event": "halt", "step": 5}], ["critical"], "halted"),
         ([{"event": "rollback"}, {"event": 7, "step": "x"}], ["critical"], "critical"),

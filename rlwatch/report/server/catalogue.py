@@ -112,5 +112,4 @@ _TONES = {"critical": "bad", "halted": "bad", "warning": "warning", "unreadable"
 def _word(run: Run) -> tuple[str, str]:
     if run.verdict == "clean" and not run.rows:
         return "nothing yet", "plain"
-    word = "rolled back" if run.verdict == "recovered" else run.verdict
-    return word, _TONES.get(run.verdict, "good")
+    return run.verdict, _TONES.get(run.verdict, "good")

@@ -95,12 +95,9 @@ class Pages:
         _refuse_links(entry)
         base = address(entry.name)
         homes = [folder.name for folder in incident_folders(entry.folder)]
-        live = {
-            "state": f"{base}/state",
-            "home": "/",
-            "incidents": [(home, f"{base}/incident/{quote(home, safe='')}") for home in homes],
-        }
-        return render(read_folder(entry.folder), live=live, script=script_address())
+        links = [(home, f"{base}/incident/{quote(home, safe='')}") for home in homes]
+        live = {"state": f"{base}/state", "home": "/"}
+        return render(read_folder(entry.folder), live=live, script=script_address(), links=links)
 
 
 def _refuse_links(entry: Entry) -> None:

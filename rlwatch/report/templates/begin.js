@@ -27,6 +27,8 @@ function begin() {
     Bokeh.set_log_level("error");
     if (one("#controls")) controls();
     unseen().forEach((figure) => seen.observe(figure));
+    rest();
+    paper();
   }
   if (document.body.dataset.live) setTimeout(news, 4000);
 }

@@ -90,11 +90,24 @@ async function embed(figure) {
   }
 }
 
+// What is near the window is drawn first, all else while the browser has nothing to do: a print, a picture of the whole
+// page and a jump find it drawn. A drawing that nobody can see, in a closed list, waits until the list is opened.
+
 let queue = Promise.resolve();
-const seen = new IntersectionObserver((found) => {
-  for (const {target, isIntersecting} of found) {
-    if (!isIntersecting) continue;
-    seen.unobserve(target);
-    queue = queue.then(() => embed(target)).catch((error) => console.error(error));
-  }
-}, {rootMargin: "600px"});
+const asked = new WeakSet();
+const seen = new IntersectionObserver(
+  (found) => found.forEach(({target, isIntersecting}) => isIntersecting && order(target)), {rootMargin: "600px"});
+
+function order(figure) {
+  seen.unobserve(figure);
+  if (asked.has(figure)) return queue;
+  asked.add(figure);
+  queue = queue.then(() => embed(figure)).catch((error) => console.error(error));
+  return queue;
+}
+
+const idle = window.requestIdleCallback || ((then) => setTimeout(then, 60));
+function rest() {
+  const next = unseen().find((figure) => !asked.has(figure) && figure.checkVisibility?.() !== false);
+  if (next) idle(() => order(next).then(rest));
+}

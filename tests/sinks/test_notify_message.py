@@ -9,11 +9,13 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlwatch.alert import Alert, Severity, Verdict
 from rlwatch.diagnosis import incident_of
+from rlwatch.observation import Observation
 from rlwatch.sinks.jsonl import encode_pretty
 from rlwatch.sinks.notify.message import MAX_TEXT, compose
 from rlwatch.sinks.notify.outbox import Outbox, Record
-from rlwatch.sinks.notify.sink import end_record
+from rlwatch.sinks.notify.sink import CALM, NotifySink, end_record
 
 NOWHERE = Outbox(Path("/nonexistent"))
 
@@ -42,7 +44,7 @@ def test_one_alert() -> None:
     assert lines[0] == "KL divergence = 0.41, 6.2 sigma above rolling mean"
     assert lines[1] == "Broke first: policy update (kl_explosion, step 12)"
     assert lines[2].startswith("Do first: ")
-    assert lines[3] == "Playbook: playbook/kl_explosion.md"
+    assert lines[3] == "Playbook: rlwatch playbook kl_explosion"
     assert lines[4] == f"ref {message.key}"
 
 
@@ -106,6 +108,34 @@ def test_the_end() -> None:
     assert "kl_explosion: 2 critical" in message.body
     assert "step 5: kl_explosion" in message.body
     assert end_record({"rows": 3})["level"] == "info"
+
+
+def test_the_end_of_a_run_that_recovered_does_not_wake_in_alarm() -> None:
+    """Its title and text say that it went back and stayed well; with a critical after that they do not."""
+    summary = {"rows": 70, "alerts": {"kl_explosion": {"critical": 1}}, "events": [{"event": "rollback", "step": 12}]}
+    well = compose([{"id": "z", **end_record(summary, (12, "critical", None))}], "run", NOWHERE)
+    assert well.title == "[recovered] the run ended - run"
+    assert "It went back, and no critical alert came after that." in well.body
+    again = compose([{"id": "z", **end_record(summary, (40, "critical", None))}], "run", NOWHERE)
+    assert again.title == "[critical] the run ended - run"
+    halted = summary | {"events": [{"event": "halt", "step": 13}]}
+    assert compose([{"id": "z", **end_record(halted)}], "run", NOWHERE).title == "[halted] the run ended - run"
+
+
+def test_a_run_that_stays_well_after_a_rollback_says_so(tmp_path: Path) -> None:
+    """Once, after enough rows without a critical alert; one that breaks again does not."""
+    for name, breaks in (("well", ()), ("again", (30,))):
+        sink = NotifySink([], tmp_path / name, name, every=60.0)
+        sink.event({"event": "rollback", "step": 10, "message": "went back"})
+        for step in range(11, 11 + 2 * CALM):
+            critical = Alert("kl_explosion", Severity.CRITICAL, step, "m")
+            obs = Observation(step, step, 0.0)
+            sink.step(obs, Verdict(step, (critical,) if step in breaks else ()))
+        sink.close({})
+        lines = (tmp_path / name / "outbox" / "outbox.jsonl").read_text().splitlines()
+        told = [record for record in map(json.loads, lines) if record.get("event") == "recovered"]
+        assert [record["step"] for record in told] == ([] if breaks else [10 + CALM])
+        assert all(compose([record], "r", NOWHERE).title.startswith("[recovered] recovered at") for record in told)
 
 
 def test_the_key_is_that_of_the_records() -> None:

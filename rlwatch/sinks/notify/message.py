@@ -22,7 +22,11 @@ SENTENCE = 400
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is sent. `key` is the same whenever the same records are sent: a receiver can drop what it has had."""
+    """What is sent.
+
+    `level` is a severity, or how the run stands now. `key` is the same whenever the same records are sent: a receiver
+    can drop what it has had.
+    """
 
     title: str
     body: str
@@ -42,11 +46,12 @@ def compose(records: Sequence[Record], run: str, outbox: Outbox, report_url: str
     level = max((str(record.get("level")) for record in records), key=_rank)
     worst = next(record for record in records if str(record.get("level")) == level)
     lines = _one(worst, outbox, report_url) if len(records) == 1 else _many(records, worst, outbox, report_url)
-    title = f"[{level}] {_headline(records, worst)} - {run}"
+    shown = next((str(one["outcome"]) for one in reversed(records) if one.get("outcome")), level)
+    title = f"[{shown}] {_headline(records, worst)} - {run}"
     body = redact_text("\n".join(lines))
     if len(body) > MAX_TEXT:
         body = body[:MAX_TEXT] + " ..."
-    return Message(redact_text(title)[:200], f"{body}\nref {key}", level, key, ids)
+    return Message(redact_text(title)[:200], f"{body}\nref {key}", shown, key, ids)
 
 
 def _rank(level: str) -> int:
@@ -69,7 +74,9 @@ def _short(record: Record) -> str:
     if kind in ("alert", "event"):
         what = record.get("detector") if kind == "alert" else record.get("event")
         return f"{what} at step {record.get('step')}"
-    return "the run ended" if kind == "end" else "the run is gone"
+    if kind == "end":
+        return f"the run ended by {record['error']}" if record.get("error") else "the run ended"
+    return "the run is gone"
 
 
 def _one(record: Record, outbox: Outbox, report_url: str | None) -> list[str]:
@@ -99,7 +106,7 @@ def _many(records: Sequence[Record], worst: Record, outbox: Outbox, report_url: 
         lines += [f"  {count} x {detector} ({level})" for (detector, level), count in counts.most_common(MAX_KINDS)]
         lines += [f"  and {len(counts) - MAX_KINDS} more kinds"] if len(counts) > MAX_KINDS else []
     for record in [record for record in records if record.get("kind") != "alert"][-MAX_KINDS:]:
-        lines.append(f"{_short(record)}: {_sentence(record)}")
+        lines.append(_sentence(record) if record.get("kind") == "end" else f"{_short(record)}: {_sentence(record)}")
         lines += _end(record)
     return lines
 
@@ -115,8 +122,9 @@ def _incident(record: Record, outbox: Outbox, report_url: str | None) -> list[st
     lines = [f"Broke first: {found.first}"] if found.first else []
     if remedy := found.remedy or str(record.get("remedy") or ""):
         lines.append(f"Do first: {remedy[:SENTENCE]}")
-    if record.get("playbook"):
-        lines.append(f"Playbook: {record['playbook']}")
+    if page := record.get("playbook"):
+        ours = f"playbook/{record.get('detector')}.md"  # a path inside of the package, of no use on a phone
+        lines.append(f"Playbook: {f'rlwatch playbook {ours[9:-3]}' if page == ours else page}")
     if found.report:
         lines.append(f"Report: {found.report}")
     return lines

@@ -146,7 +146,7 @@ def gone_record(start: Mapping[str, Any]) -> Record:
         "level": "critical",
         "process": start["process"],
         "time": time.time(),
-        "message": f"{who} is gone without a word: killed, or ended by os._exit",
+        "message": f"{who} is gone without a word: killed (out of memory?), or ended by os._exit",
     }
 
 

@@ -16,7 +16,10 @@ READ_S = 60.0
 """Seconds for an answer. A slow server has mostly taken the message: to give it up early is to send it twice."""
 MISSING = "notifications need apprise: pip install 'rlwatch[notify]'"
 
-_KINDS = {"info": "info", "warning": "warning", "critical": "failure"}
+_KINDS = {
+    "info": "info", "warning": "warning", "critical": "failure", "halted": "failure", "clean": "success",
+    "recovered": "success",
+}  # fmt: skip
 
 
 class PostError(Exception):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlwatch.diagnosis.outcome import Told, outcome_of
 from rlwatch.redact import redact
 from rlwatch.sinks.base import BaseSink
 from rlwatch.sinks.files import AppendFile
@@ -23,7 +24,8 @@ from rlwatch.sinks.notify.outbox import FOLDER, Record
 from rlwatch.sinks.notify.targets import LEVELS, Target
 
 if TYPE_CHECKING:
-    from rlwatch.alert import Alert
+    from rlwatch.alert import Alert, Verdict
+    from rlwatch.observation import Observation
 
 HANDOVER_S = 0.05
 """Seconds that the training thread waits at most until an alert is in the outbox."""
@@ -31,6 +33,8 @@ START_S = 1.0
 CLOSE_S = 5.0
 """Seconds that the end of a run waits for the last message, since the container may end with it."""
 MAX_WAITING = 1000
+CALM = 64
+"""Rows without a critical alert after a rollback, after which people are told that the run has recovered."""
 
 _EVENT_LEVELS = {"rollback": "critical", "halt": "critical", "stall": "critical", "resumed": "info"}
 
@@ -83,6 +87,8 @@ class NotifySink(BaseSink):
         }
         self._line: Line | None = None
         self._closed = self._behind = False
+        self._critical: Told | None = None  # the last one
+        self._calm_in = 0  # rows; 0 where nobody waits for it
         self._jobs: queue.SimpleQueue[tuple[Record | None, threading.Event]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="rlwatch-outbox", daemon=True)
         self._thread.start()
@@ -91,12 +97,25 @@ class NotifySink(BaseSink):
 
     def alert(self, alert: Alert) -> None:
         """Put an alert into the outbox."""
+        if alert.critical:
+            self._critical = (alert.step, alert.severity.value, alert.time)
         if self._wanted(alert.severity.value):
             told = {name: value for name, value in alert.as_dict().items() if name != "severity"}
             self._hand_over({"kind": "alert", "level": alert.severity.value, **told})
 
+    def step(self, obs: Observation, verdict: Verdict) -> None:
+        """Say that the run has recovered, when it stayed well for long enough after it went back."""
+        if not self._calm_in:
+            return
+        self._calm_in = 0 if verdict.critical else self._calm_in - 1
+        if not self._calm_in and not verdict.critical:
+            text = f"It went back, and no critical alert has come in the {CALM} rows since. The run goes on."
+            told = {"event": "recovered", "step": obs.step, "message": text, "outcome": "recovered"}
+            self._hand_over({"kind": "event", "level": "critical", **told})  # to those who were told of the trouble
+
     def event(self, event: Mapping[str, Any]) -> None:
         """Put what was done to the run into the outbox; from any thread."""
+        self._calm_in = {"rollback": CALM, "halt": 0}.get(str(event.get("event")), self._calm_in)
         level = _EVENT_LEVELS.get(str(event.get("event")), "warning")
         if self._wanted(level):
             names = ("event", "step", "message", "detector", "time")
@@ -106,7 +125,7 @@ class NotifySink(BaseSink):
         """Say how the run ended, and wait CLOSE_S at most until it is sent."""
         if self._closed or os.getpid() != self._pid:
             return
-        self._hand_over(end_record(summary), START_S)
+        self._hand_over(end_record(summary, self._critical), START_S)
         self._closed = True
         self._jobs.put((None, threading.Event()))
         self._thread.join(CLOSE_S)
@@ -166,11 +185,16 @@ class NotifySink(BaseSink):
             self._trouble(f"{sentence}; what is not sent waits in {self.folder}")
 
 
-def end_record(summary: Mapping[str, Any]) -> Record:
-    """What is told of a run that ends."""
+def end_record(summary: Mapping[str, Any], critical: Told | None = None) -> Record:
+    """What is told of a run that ends.
+
+    critical: its last critical alert.
+    """
     counts = {name: dict(count) for name, count in dict(summary.get("alerts") or {}).items()}
     levels = {level for count in counts.values() for level in count}
     error = _uncaught()
+    told: list[Told] = [(None, level, None) for level in levels if level != "critical" or critical is None]
+    outcome = outcome_of([*told, critical] if critical else told, summary.get("events") or [])
     level = "critical" if error or "critical" in levels else "warning" if "warning" in levels else "info"
     total = sum(sum(count.values()) for count in counts.values())
     how = f"The run ended by {error}" if error else "The run ended"
@@ -178,13 +202,24 @@ def end_record(summary: Mapping[str, Any]) -> Record:
     where += f" and {summary['seconds'] / 60:.0f} minutes" if "seconds" in summary else ""
     where += f", at step {summary['step']}" if "step" in summary else ""
     titles = [str(one.get("title")) for one in summary.get("incidents") or []]
+    ending = {"error": error.partition(" ")[0]} if error else {"outcome": outcome}
     return {
         "kind": "end",
         "level": level,
-        "message": f"{how} {where}: {total or 'no'} alert{'' if total < 2 else 's'}",
+        **ending,
+        "message": f"{how} {where}: {total or 'no'} alert{'' if total == 1 else 's'}. {_STANDS[outcome]}".rstrip(),
         "alerts": counts,
         "incidents": titles,
     }
+
+
+_STANDS = {
+    "recovered": "It went back, and no critical alert came after that.",
+    "halted": "rlwatch stopped it.",
+    "critical": "",
+    "warning": "",
+    "clean": "",
+}
 
 
 def _uncaught() -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support_determinism import CHAOS, PYTHON
 
 
 @pytest.fixture
@@ -51,3 +52,14 @@ def broken(healthy: list[dict[str, Any]]) -> list[dict[str, Any]]:
         row["kl"] = 0.05 * 2**index
     healthy[50]["loss"] = math.nan
     return healthy
+
+
+@pytest.fixture
+def script(elsewhere: Path) -> Callable[..., str]:
+    """Writes a training script into the working directory, and gives its command."""
+
+    def maker(change: str = "pass", code: str = CHAOS, args: str = "{out}") -> str:
+        (elsewhere / "train.py").write_text(code.replace("CHANGE", change))
+        return f"{PYTHON} train.py {args}"
+
+    return maker

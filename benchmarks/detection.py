@@ -5,7 +5,7 @@
     python benchmarks/detection.py --no-peers --verbose
 
 The other packages are installed into environments of their own under --peers-dir on first use, and run with their
-defaults. --write puts the tables into the README at the top of the repository and into detection.md beside this file.
+defaults. --write puts the tables into detection.md beside this file, that of the corpus into the README at the top.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ def report(name: str, runs: list[Run], chosen: argparse.Namespace) -> dict[str, 
         for what in ("wrong", "missed", "unnamed"):
             print(f"\n{title}, {what}:", *getattr(found, what), sep="\n  ")
     if chosen.write:
-        put(README, f"detection {name}", "\n".join([markdown(HEAD, cells), *(f"\n{note}" for note in notes)]))
+        place = README if name == "corpus" else PAGE
+        put(place, f"detection {name}", "\n".join([markdown(HEAD, cells), *(f"\n{note}" for note in notes)]))
         put(PAGE, f"{name} by project", markdown(project_head, projects))
     return {
         "tools": [details(title, found) for title, found in scored.items()],

@@ -47,6 +47,8 @@ def compose(records: Sequence[Record], run: str, outbox: Outbox, report_url: str
     worst = next(record for record in records if str(record.get("level")) == level)
     lines = _one(worst, outbox, report_url) if len(records) == 1 else _many(records, worst, outbox, report_url)
     shown = next((str(one["outcome"]) for one in reversed(records) if one.get("outcome")), level)
+    if shown == "recovered":
+        lines = [line for line in lines if not line.startswith("Do first: ")]  # rlwatch has done it
     title = f"[{shown}] {_headline(records, worst)} - {run}"
     body = redact_text("\n".join(lines))
     if len(body) > MAX_TEXT:

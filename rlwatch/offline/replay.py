@@ -11,6 +11,8 @@ from rlwatch.alert import Alert
 from rlwatch.detectors.coverage import CoverageReport
 from rlwatch.diagnosis import Incident
 from rlwatch.offline.ingest import IngestError, Log
+from rlwatch.offline.recorded import load
+from rlwatch.presets import CATALOGUE
 from rlwatch.rules.rule import rule_class
 from rlwatch.signals import SIGNALS
 from rlwatch.watch import Watch
@@ -105,12 +107,13 @@ def replay(
 
     `signal_map` maps a canonical signal, or `step`, to the log's key; `rules` are guards of the user's, in place of
     those in the settings; without the signals in `needs` the run is not evaluated; `progress` is called now and then
-    with the rows done. An unreadable log gives a `Replay` with `error`; a bad preset or signal name raises
+    with the rows done. Without a `preset` a run folder of rlwatch's own is judged with that of its run. An unreadable log gives a `Replay` with `error`; a bad preset or signal name raises
     `rlwatch.config.ConfigError`.
     """
     given = dict(signal_map or {})
     done = Replay(str(run))
-    with watch_for(preset, given, rules) as watch:
+    own = preset_of(Path(run)) if preset is None else None
+    with watch_for(preset or own, given, rules) as watch:
         mapped = {**watch.settings.signal_map, **given}
         log = Log(run, mapped)
         try:
@@ -126,6 +129,8 @@ def replay(
     done.recognised = log.recognised()
     done.missing = [name for name in needs if not _twins(name) & done.sources.keys()]
     done.blind = blind_rules(done.coverage, rules, mapped)
+    if own:
+        done.recognised.append(f"judged with the run's own preset, {own}; --preset names another")
     done.remarks = log.remarks() + [
         f"the key {key!r}, mapped to {name}, appears in none of its rows"
         for name, key in mapped.items()
@@ -135,6 +140,13 @@ def replay(
     if not done.judged:
         done.unjudged = _why_not(done)
     return done
+
+
+def preset_of(run: Path) -> str | None:
+    """The preset that the run's own record names; None where there is no record, or no such preset any more."""
+    settings = load(run / "run.json").get("settings")
+    name = settings.get("preset") if isinstance(settings, dict) else None
+    return name if isinstance(name, str) and name in CATALOGUE else None
 
 
 def watch_for(preset: str | None, signal_map: Mapping[str, str], rules: Sequence[str]) -> Watch:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rlwatch import Watch
 from rlwatch.offline import ticker as ticker_module
 from rlwatch.offline.render import report
 from rlwatch.offline.replay import replay
@@ -105,3 +106,20 @@ def test_long_work_shows_progress(monkeypatch: pytest.MonkeyPatch, stream: io.St
     assert stream.getvalue() == (f"{shown}{line}" * 2 if shown else f"{line}\n")
     ticker.clear()
     assert stream.getvalue().endswith("\r\x1b[K" if shown else "\n")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_run_folder_is_judged_with_its_own_preset() -> None:
+    """As it was while it went on; a preset that is named wins, and a record without a known one changes nothing."""
+    with Watch(preset="classic", console=False, runs_dir="runs") as watch:
+        for step in range(30):
+            watch.log(step=step, loss=0.5, grad_norm=1.0)
+    (folder,) = Path("runs").iterdir()
+    said = "judged with the run's own preset, classic; --preset names another"
+    assert said in replay(folder).recognised
+    assert said not in replay(folder, preset="grpo").recognised
+    info = json.loads((folder / "run.json").read_text())
+    for other in ("none such", None, ["classic"]):
+        info["settings"]["preset"] = other
+        (folder / "run.json").write_text(json.dumps(info))
+        assert not any("own preset" in line for line in replay(folder).recognised)

@@ -107,8 +107,8 @@ def replay(
 
     `signal_map` maps a canonical signal, or `step`, to the log's key; `rules` are guards of the user's, in place of
     those in the settings; without the signals in `needs` the run is not evaluated; `progress` is called now and then
-    with the rows done. Without a `preset` a run folder of rlwatch's own is judged with that of its run. An unreadable log gives a `Replay` with `error`; a bad preset or signal name raises
-    `rlwatch.config.ConfigError`.
+    with the rows done. Without a `preset` a run folder of rlwatch's own is judged with that of its run. An
+    unreadable log gives a `Replay` with `error`; a bad preset or signal name raises `rlwatch.config.ConfigError`.
     """
     given = dict(signal_map or {})
     done = Replay(str(run))

@@ -151,7 +151,7 @@ def test_lines_of_a_console(line: str, found: dict[str, Any]) -> None:
         "Evaluation at step 5: {'reward': 0.5}\n",
         "Saving checkpoint at step=500 size=3\n",
         "step: 5 of 100\n",
-        "{'loss': __import__('os').system('touch /tmp/x')}\n",
+        "{'loss': __import__('os').system('touch owned')}\n",
         "{" * 300 + "\n",
         "{'a': " * 5000 + "\n",
         "{'" + "x" * 2**21 + "': 1}\n",

@@ -96,6 +96,10 @@ class Watch:
         self.events: deque[dict[str, Any]] = deque(maxlen=MAX_ALERTS)
         self._started = 0.0
         self._closed = False
+        if self.settings.main_process:
+            from rlwatch.sinks import prepare
+
+            prepare(self.settings)
 
     def log(self, metrics: Mapping[str, Any] | None = None, *, step: int | None = None, **signals: Any) -> Verdict:
         """Judge one training step.

@@ -252,7 +252,7 @@ def test_a_file_that_is_no_text() -> None:
 def test_an_empty_file(text: str) -> None:
     """A file without settings changes nothing."""
     yaml(text)
-    assert load_settings() == settings_class()()
+    assert load_settings(report=True) == settings_class()()
 
 
 def test_an_empty_variable_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,18 @@ watch.close()
     assert not loaded_by(code, tmp_path) & {*HEAVY, "diptest"}
 
 
+def test_what_reads_the_environment_comes_with_something_to_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pydantic-settings takes longer to import than all of rlwatch: only a variable that is a setting needs it."""
+    code = "from rlwatch import Watch; print(Watch(record=False, console=False).settings.on_critical)"
+    monkeypatch.delenv("RLWATCH_REPORT")
+    monkeypatch.setenv("RLWATCH_JOB", "3")  # of a command, no setting
+    assert not loaded_by(code, tmp_path) & {"pydantic_settings", "yaml", "asyncio"}
+    monkeypatch.setenv("rlwatch_on_critical", "halt")
+    assert "pydantic_settings" in loaded_by(code, tmp_path)
+
+
 def test_recording_imports_nothing_heavy(tmp_path: Path) -> None:
     """The run folder is written without any of the extras."""
     code = """

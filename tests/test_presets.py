@@ -141,5 +141,5 @@ def test_the_page_names_every_change() -> None:
 
 def test_no_preset_changes_nothing() -> None:
     """The defaults are those of the settings classes; an unknown name has no absent detectors."""
-    assert load_settings() == settings_class()()
+    assert load_settings(report=True) == settings_class()()
     assert presets.absent_by_nature(None) == presets.absent_by_nature("nope") == {}

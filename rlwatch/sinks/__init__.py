@@ -1,22 +1,40 @@
-"""Who is told about a run: the console, the run folder, people, trackers, sinks of your own."""
+"""Who is told about a run: the console, the run folder, people, trackers, sinks of your own.
+
+Each is imported when it is used: `prepare` does it before the first step.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from rlwatch.sinks.base import BaseSink, Sink
-from rlwatch.sinks.console import ConsoleSink
-from rlwatch.sinks.queued import Queued
-from rlwatch.sinks.run_dir import RunDirSink
 
 if TYPE_CHECKING:
     from rlwatch.config import WatchSettings
     from rlwatch.guest import Guest
+    from rlwatch.sinks.base import BaseSink, Sink
+    from rlwatch.sinks.console import ConsoleSink
+    from rlwatch.sinks.queued import Queued
+    from rlwatch.sinks.run_dir import RunDirSink
 
-__all__ = ["BaseSink", "ConsoleSink", "Queued", "RunDirSink", "Sink", "open_sinks"]
+_HOMES = {"BaseSink": "base", "ConsoleSink": "console", "Queued": "queued", "RunDirSink": "run_dir", "Sink": "base"}
+
+__all__ = ["BaseSink", "ConsoleSink", "Queued", "RunDirSink", "Sink", "open_sinks", "prepare"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def prepare(settings: WatchSettings) -> None:
+    """Import what `open_sinks` will need."""
+    for name, wanted in (("run_dir", settings.record), ("console", settings.console)):
+        if wanted:
+            import_module(f"{__name__}.{name}")
 
 
 def open_sinks(settings: WatchSettings, guest: Guest, trackers: Mapping[str, Any] | None = None) -> list[Sink]:
@@ -27,6 +45,8 @@ def open_sinks(settings: WatchSettings, guest: Guest, trackers: Mapping[str, Any
     sinks: list[Sink] = []
     folder: Path | None = None
     if settings.record:
+        from rlwatch.sinks.run_dir import RunDirSink
+
         complain = partial(guest.complain, "record")
         record = RunDirSink(settings.runs_dir, settings.run_id, on_trouble=complain, report=settings.report)
         folder = record.path
@@ -41,6 +61,8 @@ def open_sinks(settings: WatchSettings, guest: Guest, trackers: Mapping[str, Any
 
         sinks += open_chosen(settings.sinks, trackers or {}, folder, guest)
     if settings.console:
+        from rlwatch.sinks.console import ConsoleSink
+
         sinks.append(ConsoleSink())
     return sinks
 

@@ -27,7 +27,7 @@ class Target(BaseModel):
         and what was done to the run).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     url: SecretStr
     level: Level = "info"

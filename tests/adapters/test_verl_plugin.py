@@ -42,7 +42,7 @@ NAMES = "import verl, sys; from verl.utils.tracking import Tracking; print('rlwa
 
 def test_verl_loads_it_by_the_environment() -> None:
     """VERL_USE_EXTERNAL_MODULES=rlwatch.adapters.verl: the logger is known, and nothing heavy of ours is loaded."""
-    code = f"{NAMES}, 'rlwatch.watch' in sys.modules, 'pydantic_settings' in sys.modules)"
+    code = f"{NAMES}, 'rlwatch.watch' in sys.modules, 'rlwatch.config' in sys.modules)"
     loaded = run(code, VERL_USE_EXTERNAL_MODULES="rlwatch.adapters.verl", VERL_USE_EXTERNAL_PLUGINS="none")
     assert loaded == "True False False"
 

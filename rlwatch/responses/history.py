@@ -3,54 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from rlwatch.alert import Verdict
 from rlwatch.responses.council import Proposal
 from rlwatch.responses.decision import SETTLE
-from rlwatch.responses.reward_scale import Bound
+from rlwatch.responses.health import Health
+from rlwatch.responses.remedy import Pharmacy
+from rlwatch.responses.rolled import Rolled
 from rlwatch.responses.snapshots import Snapshot
+
+if TYPE_CHECKING:
+    from rlwatch.watch import Watch
 
 SAME_PLACE = 5
 """Judged rows after going back within which the same detector speaks "at the same place": weights that were healthy do
 not break that fast by themselves, least of all with a remedy."""
 
 NONFINITE = "loss_nonfinite"
-
-
-@dataclass
-class Rolled:
-    """One rollback that was done.
-
-    Attributes:
-        detector, step, row, position: what failed, when, and where in the data.
-        to_step, to_row: the state that was put back.
-        strength: the how manieth of the run.
-        quick: it was the failure of the rollback before, again at once.
-        remedies: what was changed, in words.
-        others: the detectors whose trouble was open as well.
-        risen: the schedule's factor at which it failed, as a multiple of the highest before.
-        rewards: their healthy bound, and how far they had left it.
-        undone: the settings that had been changed for the worse, in words.
-    """
-
-    detector: str
-    step: int
-    row: int
-    position: Any
-    to_step: int
-    to_row: int
-    strength: int
-    quick: bool
-    remedies: list[str] = field(default_factory=list)
-    others: Sequence[str] = ()
-    risen: float = 1.0
-    rewards: Bound | None = None
-    undone: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.rewards = None if self.rewards is None else Bound(*self.rewards)  # a list, when it comes from JSON
 
 
 def asker(verdict: Verdict) -> str:
@@ -62,6 +32,19 @@ def asker(verdict: Verdict) -> str:
     if criticals or verdict.poisoned:
         return next(iter(criticals), NONFINITE)
     return verdict.alerts[-1].detector if verdict.rollback and verdict.alerts else ""
+
+
+def failure_of(verdict: Verdict, health: Health, rows: Sequence[int] = (), position: Any = None) -> Proposal:
+    """This rank's view of what asks to go back.
+
+    Args:
+        rows: of the states that it could go back to, newest first.
+        position: where in the data it is, if that is known.
+    """
+    asks = asker(verdict)
+    detector = asks or NONFINITE
+    others = [name for name in health.open() if name != detector]
+    return Proposal(bool(asks), detector, health.row, list(rows), position, others)
 
 
 class State(Protocol):
@@ -79,11 +62,20 @@ class History:
 
     Args:
         budget: rollbacks at most.
+        remedies: the user's own, see `Pharmacy`.
+
+    Attributes:
+        done: the rollbacks so far.
+        pharmacy: has the remedies.
+
+    Raises:
+        ValueError: `remedies` cannot be used.
     """
 
-    def __init__(self, budget: int) -> None:
+    def __init__(self, budget: int, remedies: Any = None) -> None:
         self.budget = budget
         self.done: list[Rolled] = []
+        self.pharmacy = Pharmacy(remedies)
 
     @property
     def strength(self) -> int:
@@ -91,7 +83,9 @@ class History:
         return 1 + len(self.done)
 
     def refusal(self, failure: Proposal) -> str:
-        """Why going back once more is not the answer; "" when it may be."""
+        """Why going back, or going back once more, is not the answer; "" when it may be."""
+        if not self.pharmacy.curable(failure.detector):
+            return f"going back cannot cure {failure.detector}: its cause is outside of the weights"
         if len(self.done) >= self.budget:
             return f"the budget of {self.budget} rollbacks is used up{self._tried()}"
         last = self.last(failure.detector)
@@ -146,6 +140,24 @@ class History:
         """
         highest = max((snapshot.factor or 0.0 for snapshot in before), default=0.0)
         return max(1.0, factor / highest) if factor and highest else 1.0
+
+    def went_back(self, watch: Watch, rolled: Rolled, place: str) -> str:
+        """Tell everybody that the run is back at `place`; the sentence."""
+        did = f"went back from step {rolled.step} to {place}"
+        return self._announce(watch, rolled, rolled.step, did, steps_lost=rolled.step - rolled.to_step)
+
+    def resumed(self, watch: Watch, rolled: Rolled, step: int) -> str:
+        """Tell everybody, as of this step, that the run was stopped and goes on from a checkpoint; the sentence."""
+        did = f"resumed from the checkpoint of step {rolled.to_step} after step {rolled.step}"
+        return self._announce(watch, rolled, step, did)
+
+    def _announce(self, watch: Watch, rolled: Rolled, step: int, did: str, **facts: int) -> str:
+        used, remedies = len(self.done), rolled.remedies
+        changed = "; ".join(remedies) or "no remedy can be applied here"
+        note = f"{rolled.detector}: {did}; {changed}; rollback {used} of {self.budget}"
+        about = {"detector": rolled.detector, "to_step": rolled.to_step, **facts}
+        watch.announce("rollback", step, note, **about, remedies=remedies, used=used, budget=self.budget)
+        return note
 
     def _tried(self) -> str:
         tries = [f"{', '.join(rolled.remedies)} (step {rolled.step})" for rolled in self.done]

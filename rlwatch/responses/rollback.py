@@ -12,10 +12,9 @@ from rlwatch.alert import Verdict
 from rlwatch.ranks import Ranks
 from rlwatch.responses.clip import OwnClip
 from rlwatch.responses.council import Council, Proposal, agree
-from rlwatch.responses.cures import Context
-from rlwatch.responses.history import NONFINITE, History, Rolled, asker
+from rlwatch.responses.history import History, failure_of
 from rlwatch.responses.parts import Part
-from rlwatch.responses.remedy import Pharmacy
+from rlwatch.responses.rolled import Rolled
 from rlwatch.responses.run_state import RNG, RunState
 from rlwatch.responses.snapshots import Snapshot, Snapshots
 from rlwatch.responses.stateful import Stateful
@@ -79,11 +78,10 @@ class Rollback:
     ) -> None:
         self.watch = watch
         self.levers = levers
-        self.history = History(budget)
+        self.history = History(budget, remedies)
         self.halted = ""
         self.council = council or Council(Ranks())
         self.clip = clip
-        self._pharmacy = Pharmacy(remedies)
         self._hooked = False
         self._handles: list[Any] = []
         self._rate: float | None = None
@@ -144,25 +142,19 @@ class Rollback:
             position: where in the data the run is, if the loop knows: the same failure at the same position twice
                 is the data's.
         """
-        agreed = agree(self._proposal(verdict, position), self.council)
+        rows = [snapshot.row for snapshot in self.snapshots.healthy()]
+        agreed = agree(failure_of(verdict, self.watch.health, rows, position), self.council)
         target, why = None, self._refusal(agreed)
         if not why:
             target, why = self._attempt(verdict, agreed)
         failed = self.council.vote(int(target is None))[0]
         if failed or target is None:
             return self._halt(verdict.step, agreed.detector, why or "another rank could not go back")
-        return self._tell(self.history.done[-1])
-
-    def _proposal(self, verdict: Verdict, position: Any) -> Proposal:
-        rows = [snapshot.row for snapshot in self.snapshots.healthy()]
-        detector = asker(verdict)
-        others = [name for name in self.watch.health.open() if name != detector]
-        return Proposal(bool(detector), detector or NONFINITE, self.watch.health.row, rows, position, others)
+        rolled = self.history.done[-1]
+        return Outcome(True, self.history.went_back(self.watch, rolled, f"the state of step {rolled.to_step}"))
 
     def _refusal(self, agreed: Proposal) -> str:
         """Why going back is not the answer; "" when it is."""
-        if not self._pharmacy.curable(agreed.detector):
-            return f"going back cannot cure {agreed.detector}: its cause is outside of the weights"
         why = self.history.refusal(agreed)
         if not why and not agreed.rows:
             why = "no state has been proven healthy yet"
@@ -187,17 +179,28 @@ class Rollback:
 
     def _go_back(self, target: Snapshot, verdict: Verdict, agreed: Proposal, risen: float) -> list[str]:
         """Put the state back and change something; what was changed, in words."""
-        health = self.watch.health
-        detector, strength, quick = agreed.detector, self.history.strength, self.history.quick(agreed)
+        health, history = self.watch.health, self.history
         rewards = self.watch.rewards.bound(health.well)
         settings, rates = self.levers.values(), self.levers.rates
         self.snapshots.restore(target, leave=[RNG])
-        about: dict[str, Any] = {"others": agreed.others, "risen": risen, "rewards": rewards}
-        about["undone"] = undone(settings, self.levers.values(), rates, self.levers.rates, self._ours)
-        context = Context(detector, verdict.step, target.step, self.levers, strength, verdict.alerts, **about)
-        for earlier in self.history.done[target.applied :]:
-            self._apply_again(earlier)
-        remedies = self._pharmacy.apply(context)
+        rolled = Rolled(
+            detector=agreed.detector,
+            step=verdict.step,
+            row=agreed.row,
+            position=agreed.position,
+            to_step=target.step,
+            to_row=target.row,
+            strength=history.strength,
+            quick=history.quick(agreed),
+            others=agreed.others,
+            risen=risen,
+            rewards=rewards,
+            undone=undone(settings, self.levers.values(), rates, self.levers.rates, self._ours),
+        )
+        for earlier in history.done[target.applied :]:  # the state put back is older than these remedies
+            history.pharmacy.apply(earlier.context(self.levers, again=True))
+        context = rolled.context(self.levers, verdict.alerts)
+        rolled.remedies[:] = history.pharmacy.apply(context)
         self._ours = self.levers.values()
         if context.rewind_random:
             self.snapshots.restore_part(target, RNG)
@@ -205,38 +208,8 @@ class Rollback:
         self.watch.rewards.forget(health.well)
         self.watch.flush_rewards(rewards)
         self._rate = None if self.levers.schedulers else self.levers.plain_rate
-        self.history.done.append(
-            Rolled(
-                detector=detector,
-                step=verdict.step,
-                row=agreed.row,
-                position=agreed.position,
-                to_step=target.step,
-                to_row=target.row,
-                strength=strength,
-                quick=quick,
-                remedies=remedies,
-                **about,
-            )
-        )
-        return remedies
-
-    def _apply_again(self, earlier: Rolled) -> None:
-        """The state put back is older than this remedy, and has undone it."""
-        self._pharmacy.apply(
-            Context(
-                earlier.detector,
-                earlier.step,
-                earlier.to_step,
-                self.levers,
-                earlier.strength,
-                others=earlier.others,
-                risen=earlier.risen,
-                rewards=earlier.rewards,
-                undone=earlier.undone,
-                again=True,
-            )
-        )
+        history.done.append(rolled)
+        return rolled.remedies
 
     def check_rate(self) -> None:
         """After going back, at the next step: whether the loop has set its learning rate back by itself."""
@@ -247,16 +220,6 @@ class Rollback:
                 f"the loop sets the learning rate itself (it is {rate:.3g} again, a rollback set it to {set_to:.3g}): "
                 'hand it over, knobs={"lr": (get, set)}'
             )
-
-    def _tell(self, rolled: Rolled) -> Outcome:
-        used, budget = len(self.history.done), self.history.budget
-        note = (
-            f"{rolled.detector}: went back from step {rolled.step} to the state of step {rolled.to_step}; "
-            f"{'; '.join(rolled.remedies)}; rollback {used} of {budget}"
-        )
-        facts = {"detector": rolled.detector, "to_step": rolled.to_step, "steps_lost": rolled.step - rolled.to_step}
-        self.watch.announce("rollback", rolled.step, note, **facts, remedies=rolled.remedies, used=used, budget=budget)
-        return Outcome(True, note)
 
     def _halt(self, step: int, detector: str, why: str) -> Outcome:
         self.halted = why

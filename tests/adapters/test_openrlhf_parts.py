@@ -160,6 +160,8 @@ def test_samples_are_read_beside_the_loop() -> None:
     experience = types.SimpleNamespace(**data, info={"reward": rewards})
     samples.begin([experience])
     experience.index = None
+    assert samples._thread is not None
+    samples._thread.join()  # on a busy machine the texts take longer than a step would wait for them
     found = samples.take()
     assert found["completions"] == ["cd", "hij", "m", ""]
     assert found["prompts"] == ["a", "b", "c", "d"]

@@ -17,8 +17,9 @@ from rlwatch import Action, Verdict, Watch
 from rlwatch.responses.council import Proposal
 from rlwatch.responses.cures import Context
 from rlwatch.responses.decision import STREAK
-from rlwatch.responses.history import History, Rolled
+from rlwatch.responses.history import History
 from rlwatch.responses.host import HostBuffers
+from rlwatch.responses.rolled import Rolled
 from rlwatch.responses.snapshots import Snapshot
 
 pytestmark = pytest.mark.usefixtures("elsewhere")

@@ -12,10 +12,9 @@ from rlwatch.adapters.openrlhf import workers
 from rlwatch.adapters.openrlhf.turning import RATE, levers_of
 from rlwatch.alert import Verdict
 from rlwatch.responses.council import Proposal
-from rlwatch.responses.cures import Context
-from rlwatch.responses.history import NONFINITE, History, Rolled, asker
-from rlwatch.responses.remedy import Pharmacy
+from rlwatch.responses.history import History, failure_of
 from rlwatch.responses.rollback import Outcome
+from rlwatch.responses.rolled import Rolled
 
 if TYPE_CHECKING:
     from rlwatch.adapters.openrlhf.checkpoints import Checkpoint, Checkpoints
@@ -56,11 +55,10 @@ class GoingBack:
     ) -> None:
         self.trainer = trainer
         self.watch = watch
-        self.history = History(watch.settings.rollback_budget)
+        self.history = History(watch.settings.rollback_budget, remedies)
         self.levers, self._rate = levers_of(trainer)
         self._checkpoints = checkpoints
         self._inbox = inbox
-        self._pharmacy = Pharmacy(remedies)
         self._why = obstacle(trainer)
         watch.promise_rollback()
         if self._why:
@@ -81,10 +79,8 @@ class GoingBack:
 
     def respond(self, verdict: Verdict) -> Outcome:
         """Go back, or say why the run must halt; it does not raise."""
-        detector = asker(verdict) or NONFINITE
-        others = [name for name in self.watch.health.open() if name != detector]
-        failure = Proposal(True, detector, self.watch.health.row, others=others)
-        why = self._refusal(failure)
+        failure = failure_of(verdict, self.watch.health)
+        why = self._why or self.history.refusal(failure)
         good = [] if why else self._checkpoints.good()
         if not why and not good:
             why = "there is no checkpoint from before the trouble"
@@ -98,14 +94,10 @@ class GoingBack:
             return Outcome(False, f"going back to step {target.step} failed ({type(error).__name__}: {error})")
         if not remedies:
             return Outcome(False, f"{failure.detector}: no remedy can be applied here, and without one it comes back")
-        return self._tell(self.history.done[-1], target)
-
-    def _refusal(self, failure: Proposal) -> str:
-        if self._why:
-            return self._why
-        if not self._pharmacy.curable(failure.detector):
-            return f"going back cannot cure {failure.detector}: its cause is outside of the weights"
-        return self.history.refusal(failure)
+        note = self.history.went_back(self.watch, self.history.done[-1], f"checkpoint {target.tag}")
+        if not self.watch.settings.console:
+            logger.warning("rlwatch: %s", note)
+        return Outcome(True, note)
 
     def _go_back(self, target: Checkpoint, verdict: Verdict, failure: Proposal) -> list[str]:
         """Put the state back and change something; what was changed, in words."""
@@ -124,7 +116,7 @@ class GoingBack:
             others=failure.others,
             rewards=rewards,
         )
-        rolled.remedies[:] = self._remedy(rolled, alerts=verdict.alerts)
+        rolled.remedies[:] = self.history.pharmacy.apply(rolled.context(self.levers, verdict.alerts))
         if trainer.vllm_engines is not None:
             trainer.broadcast_to_vllm()
         if self._inbox is not None:
@@ -145,25 +137,7 @@ class GoingBack:
         trainer.kl_ctl.value = state.get("kl_coef", trainer.kl_ctl.value)
         self.levers.put_back(changes.get("values", {}))
         for earlier in self.history.done[len(changes.get("done", [])) :]:
-            self._remedy(earlier, again=True)
-
-    def _remedy(self, rolled: Rolled, **more: Any) -> list[str]:
-        about = {"others": rolled.others, "rewards": rolled.rewards, **more}
-        return self._pharmacy.apply(
-            Context(rolled.detector, rolled.step, rolled.to_step, self.levers, rolled.strength, **about)
-        )
-
-    def _tell(self, rolled: Rolled, target: Checkpoint) -> Outcome:
-        used, budget = len(self.history.done), self.history.budget
-        note = (
-            f"{rolled.detector}: went back from step {rolled.step} to checkpoint {target.tag}; "
-            f"{'; '.join(rolled.remedies)}; rollback {used} of {budget}"
-        )
-        facts = {"detector": rolled.detector, "to_step": rolled.to_step, "steps_lost": rolled.step - rolled.to_step}
-        self.watch.announce("rollback", rolled.step, note, **facts, remedies=rolled.remedies, used=used, budget=budget)
-        if not self.watch.settings.console:
-            logger.warning("rlwatch: %s", note)
-        return Outcome(True, note)
+            self.history.pharmacy.apply(earlier.context(self.levers, again=True))
 
     # Across a resume
 

@@ -12,7 +12,7 @@ from rlwatch.adapters.sb3.gradients import Gradients
 from rlwatch.adapters.sb3.knobs import knobs_of
 from rlwatch.adapters.torch_rollback import rollback_for
 from rlwatch.alert import Verdict
-from rlwatch.responses.history import Rolled
+from rlwatch.responses.rolled import Rolled
 
 if TYPE_CHECKING:
     from rlwatch.watch import Watch

@@ -13,11 +13,10 @@ from rlwatch.adapters.trl.checkpoints import newest_healthy
 from rlwatch.adapters.trl.engine import further_state, obstacle
 from rlwatch.adapters.trl.knobs import RewardClip, knobs_of
 from rlwatch.alert import Verdict
-from rlwatch.responses.council import Council, Proposal, agree
-from rlwatch.responses.cures import Context
-from rlwatch.responses.history import NONFINITE, History, Rolled, asker
+from rlwatch.responses.council import Council, agree
+from rlwatch.responses.history import History, failure_of
 from rlwatch.responses.levers import Levers
-from rlwatch.responses.remedy import Pharmacy
+from rlwatch.responses.rolled import Rolled
 
 if TYPE_CHECKING:
     from rlwatch.guest import Guest
@@ -49,10 +48,9 @@ class GoingBack:
         self.watch = watch
         self.advice: str | None = None
         self.stopped = False
-        self.history = History(watch.settings.rollback_budget)
+        self.history = History(watch.settings.rollback_budget, remedies)
         self._guest = guest
         self._remedies = remedies
-        self._pharmacy = Pharmacy(remedies)
         self._council = Council(ranks)
         self._optimizers = [_unwrapped(trainer.optimizer)]
         self.levers = Levers(self._optimizers, [trainer.lr_scheduler], knobs_of(trainer, rewards))
@@ -142,11 +140,9 @@ class GoingBack:
 
     def _retreat(self, verdict: Verdict, why: str) -> None:
         """Stop here: `train(resume_from_checkpoint=...)` goes on from the healthy checkpoint, with the remedy."""
-        asks = asker(verdict)
-        mine = Proposal(bool(asks), asks or NONFINITE, self.watch.health.row)
-        agreed = agree(mine, self._council)
+        agreed = agree(failure_of(verdict, self.watch.health), self._council)
         found = self._council.gather(newest_healthy(self.trainer, self.watch))[0]
-        refused = self._refusal(agreed)
+        refused = self.history.refusal(agreed)
         self.stopped = True
         if found is None:
             note = f"{agreed.detector}: halting: {why}, and there is no checkpoint from before the trouble"
@@ -170,11 +166,6 @@ class GoingBack:
         self._log(verdict.step, "halt", note)
         if self.watch.settings.main_process:
             logger.warning("rlwatch: %s", note)
-
-    def _refusal(self, agreed: Proposal) -> str:
-        if not self._pharmacy.curable(agreed.detector):
-            return f"going back cannot cure {agreed.detector}: its cause is outside of the weights"
-        return self.history.refusal(agreed)
 
     def _say_checkpoint(self) -> None:
         found = newest_healthy(self.trainer, self.watch)
@@ -218,20 +209,10 @@ class GoingBack:
     def _remedy(self, rolled: Rolled) -> None:
         """Apply the remedy of a rollback that the checkpoint does not know of."""
         new = not rolled.remedies
-        about: dict[str, Any] = {"others": rolled.others, "risen": rolled.risen, "rewards": rolled.rewards}
-        context = Context(
-            rolled.detector, rolled.step, rolled.to_step, self.levers, rolled.strength, again=not new, **about
-        )
-        remedies = self._pharmacy.apply(context)
+        remedies = self.history.pharmacy.apply(rolled.context(self.levers, again=not new))
         if new:
             rolled.remedies[:] = remedies
-            used, budget = len(self.history.done), self.history.budget
-            note = (
-                f"{rolled.detector}: resumed from the checkpoint of step {rolled.to_step} after step {rolled.step}; "
-                f"{'; '.join(remedies) or 'no remedy can be applied here'}; rollback {used} of {budget}"
-            )
-            facts = {"detector": rolled.detector, "to_step": rolled.to_step, "remedies": remedies}
-            self.watch.announce("rollback", rolled.step, note, **facts, used=used, budget=budget)
+            note = self.history.resumed(self.watch, rolled, rolled.step)
             self._log(rolled.to_step, "rollback", note)
 
     def end(self) -> None:

@@ -13,10 +13,9 @@ from rlwatch.adapters.verl.settings import entry
 from rlwatch.adapters.verl.stopping import Stop, rollouts_asleep
 from rlwatch.alert import Verdict
 from rlwatch.responses.council import Proposal
-from rlwatch.responses.cures import Context
-from rlwatch.responses.history import NONFINITE, History, Rolled
+from rlwatch.responses.history import History, failure_of
 from rlwatch.responses.levers import Levers
-from rlwatch.responses.remedy import Pharmacy
+from rlwatch.responses.rolled import Rolled
 
 if TYPE_CHECKING:
     from rlwatch.adapters.verl.checkpoints import Checkpoints
@@ -58,7 +57,6 @@ class GoingBack:
         self._watch = watch
         self._checkpoints = checkpoints
         self._stop = stop
-        self._pharmacy = Pharmacy()
         self._levers: Levers | None = None
         self._rate: WorkerKnob | None = None
         watch.promise_rollback()
@@ -79,12 +77,9 @@ class GoingBack:
 
     def respond(self, verdict: Verdict) -> None:
         """Go back, or end the run and say how to go on."""
-        criticals = [alert.detector for alert in verdict.alerts if alert.critical]
-        detector = criticals[0] if criticals else NONFINITE
-        others = [name for name in self._watch.health.open() if name != detector]
-        failure = Proposal(True, detector, self._watch.health.row, others=others)
+        failure = failure_of(verdict, self._watch.health)
         found = self._checkpoints.newest_healthy()
-        refused = self._refusal(failure)
+        refused = self.history.refusal(failure)
         if found is None or refused:
             why = refused or "there is no checkpoint from before the trouble"
             healthy = f"; the newest healthy checkpoint is {found[0]}" if found else ""
@@ -101,11 +96,6 @@ class GoingBack:
             why = f"loading {path} failed ({type(error).__name__}: {error})"
             self._retreat(verdict, failure, path, step, why)
 
-    def _refusal(self, failure: Proposal) -> str:
-        if not self._pharmacy.curable(failure.detector):
-            return f"going back cannot cure {failure.detector}: its cause is outside of the weights"
-        return self.history.refusal(failure)
-
     # Inside of the run
 
     def _go_back(self, verdict: Verdict, failure: Proposal, path: Path, step: int) -> None:
@@ -116,44 +106,42 @@ class GoingBack:
             # The schedule in the checkpoint knows of the remedies before it was saved, not of those since.
             if self._rate is not None:
                 self._rate.change(self._rate.factor / float((saved.get("rollback") or {}).get("rate", 1.0)))
-            strength = self.history.strength
-            about = (levers, strength, verdict.alerts, failure.others)
-            context = Context(failure.detector, verdict.step, step, *about)
-            remedies = self._pharmacy.apply(context)
-            if not remedies:
+            rolled = self._rolled(verdict, failure, step)
+            rolled.row, rolled.quick = failure.row, self.history.quick(failure)
+            rolled.remedies[:] = self.history.pharmacy.apply(rolled.context(levers, verdict.alerts))
+            if not rolled.remedies:
                 raise RuntimeError(f"no remedy for {failure.detector} can be applied here, and without one it returns")
         if self._stop.loop == "v1":
             trainer.checkpoint_manager.update_weights(trainer.global_steps)
         if "watch" in saved:
             self._watch.go_back(saved["watch"])
-        self._note(verdict, failure, step, remedies)
+        self.history.done.append(rolled)
+        note = self.history.went_back(self._watch, rolled, f"the checkpoint of step {step}")
+        logger.warning("rlwatch: %s", note)
         self._watch.health.went_back()
 
-    def _note(self, verdict: Verdict, failure: Proposal, step: int, remedies: list[str]) -> None:
-        row, detector = failure.row, failure.detector
+    def _rolled(self, verdict: Verdict, failure: Proposal, step: int) -> Rolled:
+        """The rollback to the checkpoint of a step; a resumed run counts its rows from there on."""
         to_row = self._watch.rows - (self._watch.step - step)
-        strength, quick = self.history.strength, self.history.quick(failure)
-        rolled = Rolled(detector, verdict.step, row, None, step, to_row, strength, quick, remedies, failure.others)
-        self.history.done.append(rolled)
-        used, budget = len(self.history.done), self.history.budget
-        note = (
-            f"{detector}: went back from step {verdict.step} to the checkpoint of step {step}; "
-            f"{'; '.join(remedies)}; rollback {used} of {budget}"
+        return Rolled(
+            detector=failure.detector,
+            step=verdict.step,
+            row=to_row,
+            position=None,
+            to_step=step,
+            to_row=to_row,
+            strength=self.history.strength,
+            quick=False,
+            others=failure.others,
         )
-        facts = {"detector": detector, "to_step": step, "steps_lost": verdict.step - step, "remedies": remedies}
-        self._watch.announce("rollback", verdict.step, note, **facts, used=used, budget=budget)
-        logger.warning("rlwatch: %s", note)
 
     # By way of a resume
 
     def _retreat(self, verdict: Verdict, failure: Proposal, path: Path, step: int, why: str) -> None:
         """End the run without another checkpoint; the one to resume from is told what to change then."""
-        to_row = self._watch.rows - (self._watch.step - step)
-        strength = self.history.strength
-        rolled = Rolled(failure.detector, verdict.step, to_row, None, step, to_row, strength, False, [], failure.others)
         state = self._checkpoints.read(path)
         if state is not None:
-            rollback = {**self.export(), "pending": asdict(rolled)}
+            rollback = {**self.export(), "pending": asdict(self._rolled(verdict, failure, step))}
             self._checkpoints.write(path, {**state, "rollback": rollback})
         resume = f"trainer.resume_mode=resume_path trainer.resume_from_path={path}"
         promise = "rlwatch then applies the remedy" if state is not None else "lower the learning rate"
@@ -183,18 +171,9 @@ class GoingBack:
             self._rate.factor = float(saved.get("rate", 1.0))
         if pending := saved.get("pending"):
             rolled = Rolled(**pending)
-            about = (self.levers, rolled.strength, (), rolled.others)
-            remedies = self._pharmacy.apply(Context(rolled.detector, rolled.step, rolled.to_step, *about))
-            rolled.remedies[:] = remedies
+            rolled.remedies[:] = self.history.pharmacy.apply(rolled.context(self.levers))
             self.history.done.append(rolled)
-            used, budget = len(self.history.done), self.history.budget
-            note = (
-                f"{rolled.detector}: resumed from the checkpoint of step {rolled.to_step} after step {rolled.step}; "
-                f"{'; '.join(remedies) or 'no remedy can be applied here'}; rollback {used} of {budget}"
-            )
-            facts = {"detector": rolled.detector, "to_step": rolled.to_step, "remedies": remedies}
-            self._watch.announce("rollback", rolled.to_step, note, **facts, used=used, budget=budget)
-            logger.warning("rlwatch: %s", note)
+            logger.warning("rlwatch: %s", self.history.resumed(self._watch, rolled, rolled.to_step))
 
     def _factor(self) -> float:
         return 1.0 if self._rate is None else self._rate.factor

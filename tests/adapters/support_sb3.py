@@ -1,4 +1,4 @@
-"""Small Stable-Baselines3 models that learn in seconds, and an environment that breaks on demand."""
+"""Small Stable-Baselines3 models that learn in seconds, and what breaks them on demand."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
 from rlwatch import Observation, Verdict, Watch
@@ -37,6 +38,30 @@ class Breakable(gymnasium.Wrapper[Any, Any, Any, Any]):
         seen, reward, *rest = self.env.step(action)
         change = type(self).change
         return seen, reward if change is None else change(float(reward)), *rest
+
+
+class At(BaseCallback):
+    """Does something once, at a step of the environment."""
+
+    def __init__(self, step: int, do: Any) -> None:
+        super().__init__()
+        self._step, self._do = step, do
+
+    def _on_step(self) -> bool:
+        if self._do is not None and self.num_timesteps >= self._step:
+            do, self._do = self._do, None
+            do(self.model)
+        return True
+
+
+def times(factor: float) -> Any:
+    """The learning rate, multiplied from now on."""
+
+    def break_it(model: Any) -> None:
+        schedule = model.lr_schedule
+        model.lr_schedule = lambda progress: factor * schedule(progress)
+
+    return break_it
 
 
 def make(name: str, seed: int = 0, wrap: Any = None, **changes: Any) -> Any:

@@ -8,42 +8,11 @@ import pytest
 
 pytest.importorskip("stable_baselines3", reason="needs stable-baselines3: pip install 'rlwatch[sb3]'")
 
-from stable_baselines3.common.callbacks import BaseCallback
-from support_sb3 import Breakable, SeenWatch, finite, make, returns_of
+from support_sb3 import At, Breakable, SeenWatch, finite, make, returns_of, times
 
 from rlwatch.adapters.sb3 import RLWatchCallback
 
-pytestmark = pytest.mark.usefixtures("elsewhere")
-
-
-@pytest.fixture(autouse=True)
-def _whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test begins with environments that are whole."""
-    monkeypatch.setattr(Breakable, "change", None)
-
-
-class At(BaseCallback):
-    """Does something once, at a step of the environment."""
-
-    def __init__(self, step: int, do: Any) -> None:
-        super().__init__()
-        self._step, self._do = step, do
-
-    def _on_step(self) -> bool:
-        if self._do is not None and self.num_timesteps >= self._step:
-            do, self._do = self._do, None
-            do(self.model)
-        return True
-
-
-def times(factor: float) -> Any:
-    """The learning rate, multiplied from now on."""
-
-    def break_it(model: Any) -> None:
-        schedule = model.lr_schedule
-        model.lr_schedule = lambda progress: factor * schedule(progress)
-
-    return break_it
+pytestmark = pytest.mark.usefixtures("elsewhere", "whole_environments")
 
 
 def dead(model: Any) -> None:

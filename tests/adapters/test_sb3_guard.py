@@ -10,35 +10,14 @@ import torch
 
 pytest.importorskip("stable_baselines3", reason="needs stable-baselines3: pip install 'rlwatch[sb3]'")
 
-from stable_baselines3.common.callbacks import BaseCallback
-from support_sb3 import SILENT, Breakable, SeenWatch, everything, finite, make, same
+from support_sb3 import SILENT, At, Breakable, SeenWatch, everything, finite, make, same
 
 from rlwatch import Action, ConfigError
 from rlwatch.adapters.sb3 import RLWatchCallback
 
-pytestmark = pytest.mark.usefixtures("elsewhere")
+pytestmark = pytest.mark.usefixtures("elsewhere", "whole_environments")
 
 NAN = float("nan")
-
-
-@pytest.fixture(autouse=True)
-def _whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test begins with environments that are whole."""
-    monkeypatch.setattr(Breakable, "change", None)
-
-
-class At(BaseCallback):
-    """Does something once, at a step of the environment."""
-
-    def __init__(self, step: int, do: Any) -> None:
-        super().__init__()
-        self._step, self._do = step, do
-
-    def _on_step(self) -> bool:
-        if self._do is not None and self.num_timesteps >= self._step:
-            do, self._do = self._do, None
-            do(self.model)
-        return True
 
 
 def nan_rewards(model: Any) -> None:

@@ -16,7 +16,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import VecNormalize
-from support_sb3 import SILENT, SeenWatch, everything, finite, make, same
+from support_sb3 import SILENT, At, SeenWatch, everything, finite, make, same, times
 
 from rlwatch import Alert, Observation, Severity, Verdict
 from rlwatch.adapters.sb3 import RLWatchCallback
@@ -179,20 +179,10 @@ def test_what_cannot_be_cured_halts() -> None:
     assert "going back cannot cure reward_degenerate" in watch.events[-1]["message"]
 
 
-class Break(BaseCallback):
-    """Multiplies the learning rate once."""
-
-    def _on_step(self) -> bool:
-        if self.num_timesteps == 6000:
-            schedule = self.model.lr_schedule
-            self.model.lr_schedule = lambda progress: 30 * schedule(progress)
-        return True
-
-
 def test_a_learning_rate_30_times_too_high_is_healed() -> None:
     """A real collapse that the detectors find themselves: one rollback, and the policy learns again."""
     watch, model = SeenWatch(on_critical="rollback"), make("ppo")
-    model.learn(16000, callback=[Break(), RLWatchCallback(watch=watch)])
+    model.learn(16000, callback=[At(6000, times(30)), RLWatchCallback(watch=watch)])
     (event,) = [event for event in watch.events if event["event"] == "rollback"]
     assert 6000 < event["step"] < 9000
     assert event["remedies"] == ["learning rate 0.001 -> 0.0002"]

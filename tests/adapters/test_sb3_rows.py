@@ -16,6 +16,7 @@ from stable_baselines3.common.logger import KVWriter, Logger
 from support_sb3 import MODELS, SILENT, SeenWatch, arrays, everything, make, same
 
 from rlwatch.adapters.sb3 import RLWatchCallback
+from rlwatch.adapters.sb3.gradients import _norm
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -137,6 +138,18 @@ def test_sac_gives_norms_and_entropy_that_it_does_not_log() -> None:
         assert row.signals["critic_grad_norm"] == pytest.approx(np.mean(norms["critic"][part]), rel=1e-4)
         assert row.signals["entropy"] == pytest.approx(np.mean(entropies[part]), abs=1e-4)
         assert {"policy_loss", "value_loss", "entropy_coef", "action_std", "learning_rate"} <= row.signals.keys()
+
+
+def test_the_norm_takes_gradients_of_every_layout() -> None:
+    """Sparse ones, which torch's fused kernel refuses, dense ones, and none at all."""
+    words, head = torch.nn.Embedding(5, 2, sparse=True), torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD([*words.parameters(), *head.parameters()], lr=0.1)
+    assert _norm(optimizer) is None
+    for seen in (torch.ones(3, 2), words(torch.tensor([1, 3]))):
+        head(seen).square().sum().backward()
+        grads = [each.grad.to_dense() for each in (*words.parameters(), *head.parameters()) if each.grad is not None]
+        expected = sum(float(grad.square().sum()) for grad in grads) ** 0.5
+        assert float(_norm(optimizer)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_rollouts_come_as_samples() -> None:

@@ -85,6 +85,9 @@ class RLWatchCallback(BaseCallback):
 
     # SB3's events
 
+    def update_locals(self, locals_: dict[str, Any]) -> None:
+        """Nothing: SB3 gives its variables at every step, none is used here, and keeping them costs time."""
+
     def _on_training_start(self) -> None:
         self._end_session()  # of a `learn()` that ended in an exception
         self._session, self.halted = None, False

@@ -77,15 +77,17 @@ class Gradients:
         """The gradients are ready, and clipped."""
         norm, self._clipped = self._clipped, None
         if role == TEMPERATURE:
-            norm = self._entropy()
+            norm = self._model.log_ent_coef.grad
         heard = norm is not None or not self._known.clips
         if norm is None:
-            grads = gradients(optimizer)
-            if not grads:
+            norm = _norm(optimizer) if on_host else _total_norm(optimizer)
+            if norm is None:
                 return
-            norm = _norm(grads) if on_host else _total_norm(grads)
-        value = norm.item() if on_host else norm.detach()
-        if role in NAMES and heard:
+        value = norm.item() if on_host else norm.detach().reshape(())
+        if role == TEMPERATURE:
+            # Its gradient is -(mean log-probability + target entropy): the entropy without a sample.
+            self._add("entropy", value + self._model.target_entropy)
+        elif heard:
             self._add(NAMES[role], value)
         if on_host and not math.isfinite(value):
             # A norm may also overflow where every gradient is finite.
@@ -94,13 +96,6 @@ class Gradients:
             from torch.nn.utils import clip_grads_with_norm_
 
             clip_grads_with_norm_([p for group in optimizer.param_groups for p in group["params"]], self.limit, norm)
-
-    def _entropy(self) -> Any:
-        """SAC's temperature has the gradient -(mean log-probability + target entropy): the entropy without a sample."""
-        grad = self._model.log_ent_coef.grad.detach().reshape(())
-        entropy = grad + self._model.target_entropy
-        self._add("entropy", entropy)
-        return grad
 
     def _drop(self, optimizer: Any) -> None:
         grads = gradients(optimizer)
@@ -118,19 +113,23 @@ class Gradients:
             logger.warning("rlwatch: an update was withheld from the weights (%d so far)", self.withheld)
 
 
-def _total_norm(grads: list[Any]) -> Any:
+def _total_norm(optimizer: Any) -> Any:
+    """The norm of all gradients, on any device and of any layout, a 0-d tensor; None where there are none."""
     from torch.nn.utils import get_total_norm
 
-    return get_total_norm(grads)
+    grads = gradients(optimizer)
+    return get_total_norm(grads) if grads else None
 
 
-def _norm(grads: list[Any]) -> Any:
-    """The norm of gradients of one device: torch's own kernels, without its sorting by device, which costs as much."""
+def _norm(optimizer: Any) -> Any:
+    """The same on the CPU: torch's own kernel, without looking at each gradient's kind first, which costs as much."""
     import torch
 
-    if not hasattr(torch, "_foreach_norm"):
-        return _total_norm(grads)
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    grads = [grad for group in optimizer.param_groups for each in group["params"] if (grad := each.grad) is not None]
+    try:
+        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    except (AttributeError, RuntimeError):  # there are none, sparse ones, or no such kernel in this torch
+        return _total_norm(optimizer)
 
 
 class _Hook:

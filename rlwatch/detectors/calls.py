@@ -8,15 +8,18 @@ from typing import NamedTuple
 from rlwatch.alert import Alert
 from rlwatch.detectors.base import Detector, Finding
 from rlwatch.observation import Observation
+from rlwatch.streaming.followed import Followed
 from rlwatch.streaming.gate import Gate
-from rlwatch.streaming.progress import Progress
-from rlwatch.streaming.standing import Standing
 
 MAX_PLANS = 256
 """Kinds of rows remembered: a loop that makes up names must not grow us without bound."""
 
-TOGETHER = 8
-"""Rows after which all detectors take in what they put off: in one go, where it costs least."""
+ROUND = 8
+"""Rows in which each detector takes in once what it put off: in batches it costs least."""
+
+TURNS = (4, 0)
+"""At which of these rows: some at one, some at the other, as all in one row would make that row slow. With more turns
+the usual row would not be a light one any more."""
 
 Check = Callable[[Observation], Finding | None]
 
@@ -28,7 +31,7 @@ class Plan:
         checks: `check` of the detectors that the row concerns, `between` of the others that have one.
         gates: of those among them that have a gate, in place of `checks`: signal, gate, whether the whole row waits,
             the other signal, and `check`.
-        follows: what brings the statistics up to date that they share, which a row that waits must not miss.
+        follows: the statistics of the reward that they share, which a row that waits must not miss.
         seen: the detectors that the row concerns, each with the signal that it goes by.
         owners: whose each of the checks is; it need not be a bound method.
         whole: detectors with an `update` of their own.
@@ -46,7 +49,7 @@ class Plan:
         self.whole: list[Detector] = []
         arrays: dict[str, None] = {}
         self.gates: list[tuple[str, Gate, bool, str, Check]] = []
-        follows: dict[int, Callable[[Observation], None]] = {}
+        follows: dict[int, Followed] = {}
         for one in detectors:
             name = next((need for need in one.needs if need in obs.signals or need in obs.samples), "")
             if type(one).update is not Detector.update:
@@ -60,7 +63,7 @@ class Plan:
                 checks.append(one.between)
                 self.owners[one.between] = one
         self.checks = tuple(checks)
-        self.follows = tuple(follows.values())
+        self.follows = tuple(follows.values()) if "reward_mean" in obs.signals else ()
         self.arrays = tuple(arrays)
         self.rows = self.last = 0
 
@@ -69,7 +72,7 @@ class Plan:
         one: Detector,
         obs: Observation,
         checks: list[Check],
-        follows: dict[int, Callable[[Observation], None]],
+        follows: dict[int, Followed],
     ) -> None:
         check = one.check
         self.owners[check] = one
@@ -80,8 +83,8 @@ class Plan:
             self.gates.append((*passage, check))
         for name in one.shares:
             statistic = getattr(one, name)
-            if isinstance(statistic, Standing | Progress):
-                follows[id(statistic)] = statistic.follow
+            if isinstance(statistic, Followed):
+                follows[id(statistic)] = statistic
 
 
 class Raised(NamedTuple):
@@ -107,7 +110,10 @@ class Calls:
         self.detectors = list(detectors)
         self._lazy = [one for one in self.detectors if type(one).update is Detector.update]
         self.own = len(self._lazy) < len(self.detectors)
-        self._patient = [one for one in self.detectors if type(one).catch_up is not Detector.catch_up]
+        patient = [one for one in self.detectors if type(one).catch_up is not Detector.catch_up]
+        self._due: list[list[Detector]] = [[] for _ in range(ROUND)]
+        for turn, row in enumerate(TURNS):
+            self._due[row] = patient[turn :: len(TURNS)]
         self._plans: dict[tuple[str, ...], Plan] = {}
         self._last: tuple[object, Plan | None] = None, None
         self._rows = 0
@@ -126,9 +132,10 @@ class Calls:
         for name in plan.arrays:
             if not obs.usable(name):
                 return self._one_by_one(obs)
-        for follow in plan.follows:
-            follow(obs)
         signals, checks = obs.signals, [*plan.checks]
+        for statistic in plan.follows:
+            statistic.followed = obs
+            statistic.push(signals["reward_mean"])
         for name, gate, whole, other, check in plan.gates:
             x = signals[name]
             if gate.low < x < gate.high and (not other or signals[other] < gate.most):
@@ -149,14 +156,16 @@ class Calls:
                 told[plan.owners[check]] = error
         if told or plan.whole:
             return self._told(plan, told, obs)
-        self._rows = plan.last = self._rows + 1
+        self._rows = plan.last = rows = self._rows + 1
         plan.rows += 1
-        return self._together() if self._rows % TOGETHER == 0 else []
+        due = self._due[rows % ROUND]
+        return self._catch_up(due) if due else []
 
-    def _together(self) -> list[Alert | Raised]:
-        """Let the detectors take in what they put off; whoever fails at it."""
+    @staticmethod
+    def _catch_up(due: Iterable[Detector]) -> list[Alert | Raised]:
+        """Let detectors take in what they put off; whoever fails at it."""
         failed: list[Alert | Raised] = []
-        for one in self._patient:
+        for one in due:
             try:
                 one.catch_up()
             except Exception as error:  # noqa: BLE001 - one broken detector must not blind the others

@@ -6,8 +6,8 @@ from collections import deque
 from math import sqrt
 from typing import Any
 
-from rlwatch.observation import Observation
 from rlwatch.streaming import HUGE, bounded
+from rlwatch.streaming.followed import Followed
 
 SPAN = 60
 RECENT = 20
@@ -18,7 +18,7 @@ _STEADY = 10
 """Rows from which on each has that weight; the first weigh the same."""
 
 
-class Progress:
+class Progress(Followed):
     """The run's reward: a running level and the last 60 rows.
 
     Cheap to push to; the questions are asked only when another signal looks wrong. Several detectors may share one:
@@ -27,25 +27,16 @@ class Progress:
     Attributes:
         rows: the rows that had a reward.
         level, var: its running mean, and the variance around it.
-        followed: the row taken in last.
     """
 
-    __slots__ = ("_span", "followed", "level", "rows", "var")
+    __slots__ = ("_span", "level", "rows", "var")
 
     def __init__(self) -> None:
+        super().__init__()
         self.rows = 0
-        self.followed: Observation | None = None
         self.level = 0.0
         self.var = 0.0
         self._span: deque[float] = deque(maxlen=SPAN)
-
-    def follow(self, obs: Observation) -> None:
-        """Take in a row's reward, if it has one."""
-        if obs is not self.followed:
-            self.followed = obs
-            x = obs.signals.get("reward_mean")
-            if x is not None:
-                self.push(x)
 
     def push(self, x: float) -> None:
         """Take in the reward of a row."""

@@ -6,8 +6,8 @@ from collections import deque
 from math import sqrt
 from typing import Any, NamedTuple
 
-from rlwatch.observation import Observation
 from rlwatch.streaming.compare import above
+from rlwatch.streaming.followed import Followed
 
 SPAN = 60
 """Rows kept, enough for the longest look back."""
@@ -61,7 +61,7 @@ class Fall(NamedTuple):
     sigmas: float
 
 
-class Standing:
+class Standing(Followed):
     """The peak of a reward's running mean, its floor and its noise, and where the last rows stand between them.
 
     The height of a reward that was never negative is its peak: the floor is zero. Rewards that go below zero (returns,
@@ -78,7 +78,6 @@ class Standing:
         slow_peak: the highest value of a running mean of about 65 rows, for rewards whose rows are mostly noise.
         low: the lowest running mean before the peak.
         signed: whether a reward below zero was seen.
-        followed: the row taken in last.
     """
 
     __slots__ = (
@@ -90,7 +89,6 @@ class Standing:
         "_slow",
         "_squares",
         "_step",
-        "followed",
         "low",
         "mean",
         "peak",
@@ -102,7 +100,7 @@ class Standing:
     )
 
     def __init__(self) -> None:
-        self.followed: Observation | None = None
+        super().__init__()
         self.rows = self.peak_row = self.slow_peak_row = 0
         self.mean = self.peak = self.low = self.slow_peak = 0.0
         self._lowest = self._slow = self._before = self._step = 0.0
@@ -111,14 +109,6 @@ class Standing:
         self._products: deque[float] = deque([0.0], maxlen=_DELAY + 1)
         self._opening: list[float] = []
         self._last: deque[float] = deque(maxlen=SPAN)
-
-    def follow(self, obs: Observation) -> None:
-        """Take in a row's reward, if it has one."""
-        if obs is not self.followed:
-            self.followed = obs
-            x = obs.signals.get("reward_mean")
-            if x is not None:
-                self.push(x)
 
     def push(self, x: float) -> None:
         """Take in the reward of a row."""

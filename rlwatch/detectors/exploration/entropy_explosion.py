@@ -98,11 +98,11 @@ class EntropyExplosion(Detector):
             if len(gate.held) > gate.room:
                 self.catch_up()
             return None
-        self.catch_up()
-        if x < 0.0 or "action_std" in obs.signals:
+        if x < 0.0 or "action_std" in obs.signals or self._differential:
+            self.catch_up()
             self._differential = True
-        if self._differential:
             return None
+        self._take_in()  # and look ahead at the end
         usual, finding = self._usual, None
         self._levels.push(x)
         if usual.rows < self._opening.size:
@@ -143,12 +143,19 @@ class EntropyExplosion(Detector):
 
     def catch_up(self) -> None:
         """Take in the rows that wait."""
-        if held := self._gate.held:
-            self._gate.held = []
-            self._levels.values.extend(held)
-            for x in held:
-                self._learn(x)
+        if self._take_in():
             self._look_ahead()
+
+    def _take_in(self) -> bool:
+        """The same, for a caller that looks ahead itself; False where nothing waits."""
+        held = self._gate.held
+        if not held:
+            return False
+        self._gate.held = []
+        self._levels.values.extend(held)
+        for x in held:
+            self._learn(x)
+        return True
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""

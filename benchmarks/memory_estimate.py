@@ -49,6 +49,13 @@ def measured(config: dict[str, Any], plan: Plan) -> tuple[int, int]:
     ids = torch.randint(0, 8000, (plan.batch, plan.tokens))
     log_probabilities(model, ids).mean().backward()
     optimizer.step()
+    states = [value for state in optimizer.state.values() for name, value in state.items() if name != "step"]
+    lying = [*model.parameters(), *(value.grad for value in model.parameters()), *states]
+    return sum(value.numel() * value.element_size() for value in lying), peak(model, ids)
+
+
+def peak(model: torch.nn.Module, ids: torch.Tensor) -> int:
+    """Bytes that the profiler sees at most, on top of what lies there, while a micro-batch goes forward and back."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         log_probabilities(model, ids).mean().backward()
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -56,9 +63,7 @@ def measured(config: dict[str, Any], plan: Plan) -> tuple[int, int]:
     for event in sorted(events, key=lambda event: event.start_ns()):
         now += event.nbytes()
         most = max(most, now)
-    states = [value for state in optimizer.state.values() for name, value in state.items() if name != "step"]
-    lying = [*model.parameters(), *(value.grad for value in model.parameters()), *states]
-    return sum(value.numel() * value.element_size() for value in lying), most
+    return most
 
 
 def main() -> None:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from rlwatch.wording import counted
+
 if TYPE_CHECKING:
     from rlwatch.alert import Alert
     from rlwatch.detectors.coverage import CoverageReport
@@ -35,12 +37,12 @@ def bundle(plain: str, html: str | None) -> dict[str, str]:
 def watch_text(watch: Watch) -> str:
     """A Watch in plain text: what IPython prints on a terminal."""
     alerts = [f"step {one.step}  {one.severity.value.upper()}  {one.detector}: {one.message}" for one in watch.alerts]
-    return "\n".join([f"rlwatch: {_plural(watch.rows, 'row')}, {_verdict(watch.alerts)}", *alerts[-MOST_ALERTS:]])
+    return "\n".join([f"rlwatch: {counted(watch.rows, 'row')}, {_verdict(watch.alerts)}", *alerts[-MOST_ALERTS:]])
 
 
 def watch_html(watch: Watch) -> str:
     """A Watch: verdict, signals, alerts, diagnosis, coverage."""
-    facts = [f"step {watch.step}" if watch.rows else "no row yet", _plural(watch.rows, "row")]
+    facts = [f"step {watch.step}" if watch.rows else "no row yet", counted(watch.rows, "row")]
     facts += [f"record: {watch.run_dir}"] if watch.run_dir else []
     parts = [_head("rlwatch", _verdict(watch.alerts), facts), _signals(watch.run_dir)]
     return _page([*parts, _alerts(watch.alerts), *map(_incident, watch.diagnosis()), _coverage(watch.coverage())])
@@ -55,7 +57,7 @@ def replay_text(replay: Replay) -> str:
 
 def replay_html(replay: Replay) -> str:
     """A replayed run: verdict, alerts, diagnosis, what was recognised, coverage."""
-    facts = [_plural(replay.rows, "row"), *([replay.format] if replay.format else [])]
+    facts = [counted(replay.rows, "row"), *([replay.format] if replay.format else [])]
     facts += [one for one in (replay.error, replay.unjudged) if one]
     parts = [_head(replay.run, replay.health, facts), _alerts(replay.alerts), *map(_incident, replay.incidents)]
     if replay.recognised or replay.remarks:
@@ -97,7 +99,7 @@ def _alerts(alerts: Iterable[Alert]) -> str:
     if not rows:
         return ""
     hidden = len(every) - len(rows)
-    more = f"<p>{_plural(hidden, 'earlier alert')} not shown</p>" if hidden else ""
+    more = f"<p>{counted(hidden, 'earlier alert')} not shown</p>" if hidden else ""
     return more + _table(("step", "severity", "detector", "message", "first remedy"), rows)
 
 
@@ -180,7 +182,3 @@ def _details(title: str, body: str, *, opened: bool = False) -> str:
 def _verdict(alerts: Iterable[Alert]) -> str:
     severities = {alert.severity.value for alert in alerts}
     return next((one for one in ("critical", "warning") if one in severities), "clean")
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

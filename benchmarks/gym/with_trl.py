@@ -23,6 +23,15 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 MAX_PRETRAINING = 3000
+BARE: dict[str, Any] = {
+    "save_strategy": "no",
+    "report_to": "none",
+    "use_cpu": True,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "disable_tqdm": True,
+}
+"""Arguments of TRL for a run on the CPU that leaves nothing behind."""
 
 
 @dataclass
@@ -88,12 +97,7 @@ class TrlTrainer:
             learning_rate=config.lr,
             seed=config.seed,
             logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-            disable_tqdm=True,
+            **BARE,
             shuffle_dataset=False,
         )
         self.trainer = GRPOTrainer(

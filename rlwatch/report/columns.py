@@ -10,9 +10,8 @@ import numpy as np
 
 from rlwatch.report.data import RunData
 from rlwatch.signals import SIGNALS
-
-_WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-_OURS = frozenset(("step", "row", "time", "extra", "samples", "alerts", "action", "poisoned"))
+from rlwatch.sinks.records import NOT_SIGNALS
+from rlwatch.wording import NONFINITE, nonfinite_name
 
 
 class Columns:
@@ -49,7 +48,7 @@ class Columns:
                     at.append(row)
                     values.append(value)
                 else:
-                    run.nonfinite.setdefault(key, []).append((step, _word(value)))
+                    run.nonfinite.setdefault(key, []).append((step, nonfinite_name(value)))
             _take_samples(run, step, record.get("samples"))
         for key in {**places, **run.nonfinite}:
             column = run.signals[key] = np.full(len(order), np.nan)
@@ -62,7 +61,7 @@ class Columns:
 
 def _numbers(record: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
     for key, value in record.items():
-        if key not in _OURS and (number := _number(value)) is not None:
+        if key not in NOT_SIGNALS and (number := _number(value)) is not None:
             yield key, number
     extra = record.get("extra")
     for key, value in extra.items() if isinstance(extra, Mapping) else ():
@@ -75,11 +74,7 @@ def _number(value: Any) -> float | None:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return float(value) if value.bit_length() < 1024 else math.inf
-    return _WORDS.get(value) if isinstance(value, str) else None
-
-
-def _word(value: float) -> str:
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return NONFINITE.get(value) if isinstance(value, str) else None
 
 
 def _take_samples(run: RunData, step: int, samples: Any) -> None:

@@ -13,7 +13,8 @@ from rlwatch.diagnosis.cost import Cost
 from rlwatch.diagnosis.timing import NAMES
 from rlwatch.redact import redact
 from rlwatch.report.data import RunData
-from rlwatch.report.text import duration, number, shown, value_text
+from rlwatch.report.text import number, shown, value_text
+from rlwatch.wording import duration
 
 SAMPLE_TEXTS = 130_000
 """Characters of samples that a report shows in all."""

@@ -19,8 +19,9 @@ from rlwatch.report.loop import NARROW, WIDE, drawing
 from rlwatch.report.marks import Happening, happenings, link_states, names_of
 from rlwatch.report.panels import Panel, panels_of
 from rlwatch.report.sections import INCIDENTS, done, entry, incidents, todo
-from rlwatch.report.text import counted, duration, number, shown, value_text
+from rlwatch.report.text import number, shown, value_text
 from rlwatch.report.verdict import Verdict, verdict_of
+from rlwatch.wording import counted, duration
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -8,7 +8,8 @@ from rlwatch.report.data import RunData, worst_of
 from rlwatch.report.downsample import Thinned
 from rlwatch.report.panels import Panel
 from rlwatch.report.sketch import sketch
-from rlwatch.report.text import counted, number, shown
+from rlwatch.report.text import number, shown
+from rlwatch.wording import counted
 
 INCIDENTS = 10
 """Incidents that a report shows in full."""

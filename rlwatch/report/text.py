@@ -6,6 +6,8 @@ import math
 import re
 from typing import Any
 
+from rlwatch.wording import nonfinite_name
+
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e01ef]"
@@ -39,7 +41,7 @@ def number(value: Any) -> str:
     if not isinstance(value, float):
         return str(value)
     if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        return nonfinite_name(value)
     if value == int(value) and abs(value) < 100_000:
         return f"{value:,.0f}"
     return f"{value:.4g}"
@@ -54,19 +56,3 @@ def value_text(value: Any, limit: int = 400) -> str:
     else:
         text = number(value)
     return shown(text, limit)
-
-
-def counted(count: int, noun: str) -> str:
-    """A number with its noun.
-
-    >>> counted(1, "alert"), counted(1200, "step")
-    ('1 alert', '1,200 steps')
-    """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def duration(seconds: float) -> str:
-    """A time in the unit that one would say it in."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from rlwatch.diagnosis.outcome import outcome_of
 from rlwatch.report.data import RunData, worst_of
-from rlwatch.report.text import counted
+from rlwatch.wording import counted
 
 Tone = Literal["good", "warning", "bad", "plain"]
 

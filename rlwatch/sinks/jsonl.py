@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from rlwatch.wording import nonfinite_name
+
 MAX_DEPTH = 12
 MAX_ITEMS = 1000
 MAX_TEXT = 20_000
@@ -90,7 +92,7 @@ def _float(value: float) -> float | str:
     plain = float(value)
     if math.isfinite(plain):
         return plain
-    return "NaN" if math.isnan(plain) else "Infinity" if plain > 0 else "-Infinity"
+    return nonfinite_name(plain)
 
 
 def _int(value: int) -> int | str:

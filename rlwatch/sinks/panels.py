@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rlwatch.sinks.jsonl import clean
+from rlwatch.wording import counted, duration
 
 if TYPE_CHECKING:
     from rlwatch.alert import Alert
@@ -98,9 +99,9 @@ def summary_text(summary: Mapping[str, Any], counts: Counts, width: int) -> list
     rows, seconds = summary.get("rows"), summary.get("seconds")
     span = f"in {rows} rows" if rows is not None else "in this run"
     if isinstance(seconds, int | float) and math.isfinite(seconds):
-        span += f", {_duration(seconds)}"
+        span += f", {duration(seconds)}"
     total = sum(sum(count.values()) for count in counts.values())
-    lines = _wrap("rlwatch: ", f"{_plural(total, 'alert') if total else 'no alert'} {span}", width)
+    lines = _wrap("rlwatch: ", f"{counted(total, 'alert') if total else 'no alert'} {span}", width)
     for severity in ("critical", "warning"):
         named = [f"{name} x{count[severity]}" for name, count in counts.items() if count.get(severity)]
         if named:
@@ -168,13 +169,3 @@ def _wrap(lead: str, text: str, width: int) -> list[str]:
         break_on_hyphens=False,
         drop_whitespace=True,
     ) or [lead.rstrip()]
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

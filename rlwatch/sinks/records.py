@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 
 from rlwatch.alert import Alert, Verdict
 from rlwatch.redact import redact, redact_text
+from rlwatch.wording import nonfinite_name
+
+NOT_SIGNALS = frozenset({"step", "row", "time", "extra", "samples", "alerts", "action", "poisoned"})
+"""Keys of a line of `steps.jsonl` that name no signal."""
 
 QUANTILES = {"p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95}
 PICKS = 8  # best, worst and random samples of an incident, each
@@ -42,7 +46,7 @@ def step_record(
     """A line of `steps.jsonl`, as the docstring of `run_dir` describes it."""
     record: dict[str, Any] = {"step": step, "row": row, "time": time, **signals}
     for name, value in nonfinite.items():
-        record.setdefault(name, "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity")
+        record.setdefault(name, nonfinite_name(value))
     if extra:
         record["extra"] = dict(extra)
     if samples:

@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 
 from rlwatch.diagnosis.cost import Cost
 from rlwatch.diagnosis.outcome import Outcome, Told, outcome_of, told_of
+from rlwatch.sinks.records import NOT_SIGNALS
 from rlwatch.terminal.folder import FolderError, Life, changed, life, read_info
 from rlwatch.terminal.tail import Tail
+from rlwatch.wording import NONFINITE
 
 ROWS = 512
 """Rows that the pictures show."""
@@ -24,8 +26,6 @@ ROWS = 512
 ALERTS = 64
 LAST_BYTES = 2 * 2**20  # of steps.jsonl that are read of what was there before: some thousands of rows
 MOST_SIGNALS = 256  # and detectors
-_NOT_SIGNALS = frozenset({"step", "row", "time", "extra", "samples", "alerts", "action", "poisoned"})
-_WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 class Alarm(NamedTuple):
@@ -156,7 +156,7 @@ class RunRecord:
 
     def names(self) -> list[str]:
         """The signals of the last rows."""
-        return list(dict.fromkeys(name for row in self.rows for name in row if name not in _NOT_SIGNALS))
+        return list(dict.fromkeys(name for row in self.rows for name in row if name not in NOT_SIGNALS))
 
     def _read_info(self) -> None:
         try:
@@ -202,7 +202,7 @@ class RunRecord:
 def number(value: Any) -> float:
     """A recorded number, the words of the non-finite ones too; NaN for anything else."""
     if isinstance(value, str):
-        return _WORDS.get(value, math.nan)
+        return NONFINITE.get(value, math.nan)
     return _number(value, math.nan)
 
 

@@ -17,6 +17,7 @@ from rlwatch.telling import RefusedError, as_json, printable
 from rlwatch.terminal.folder import FolderError
 from rlwatch.terminal.listing import CODES, ORDERS, Run, runs_in
 from rlwatch.terminal.view import STYLES
+from rlwatch.wording import duration
 
 _WIDE = 100  # columns from which the table has them all
 
@@ -51,7 +52,7 @@ def _print(found: Sequence[Run], folder: Path) -> None:
         table.add_column("BROKE FIRST", overflow="fold")
     for run in found:
         cells = [run.verdict, run.life or "-", _count(run.step), str(run.criticals + run.warnings or "-"), _when(run)]
-        cells += [_took(run.seconds)] if wide else []
+        cells += [duration(run.seconds)] if wide else []
         cells += [printable(_below(run.run, folder))] + ([printable(run.first)] if wide else [])
         table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in cells))
     console.print(table)
@@ -73,9 +74,3 @@ def _when(run: Run) -> str:
 
 def _count(step: int | None) -> str:
     return "-" if step is None else f"{step:,}"
-
-
-def _took(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

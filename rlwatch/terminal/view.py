@@ -16,6 +16,7 @@ from rlwatch.telling import printable
 from rlwatch.terminal.glyphs import Glyphs, marks, sparkline
 from rlwatch.terminal.record import RunRecord, number
 from rlwatch.terminal.states import State, states
+from rlwatch.wording import duration
 
 STYLES = {
     "critical": "bold red", "warning": "yellow", "armed": "green", "clean": "green", "failed": "magenta",
@@ -76,7 +77,7 @@ def header(record: RunRecord, space: Space) -> Iterator[Text]:
     pace, dot = record.seconds_per_step, f" {space.glyphs.dot} "
     facts = [f"step {record.step}", f"{record.row:,} rows"] if record.rows else ["no row yet"]
     facts += [f"{pace:.3g} s/step"] if pace else []
-    facts.append(_duration(record.seconds))
+    facts.append(duration(record.seconds))
     if record.cost is not None:
         facts += str(record.cost).split(", ")[2:]  # without its steps and hours
     yield _line(dot.join(facts), space)
@@ -192,9 +193,3 @@ def _fit(text: str, width: int) -> str:
 
 def _value(value: float) -> str:
     return f"{value:.4g}" if math.isfinite(value) else str(value)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -52,7 +52,7 @@ def runs(
       0    no alert
       1    warnings, or no critical since the run went back
       2    criticals, or rlwatch halted the run
-      3    a run cannot be read, or there is none
+      3    a run cannot be read, no detector could judge it, or there is none
       64   the command line is wrong
     """
     return partial(_runs, folder, order, form)

@@ -46,7 +46,8 @@ def watch(
       0    no alert
       1    warnings, or no critical since the run went back
       2    criticals, or rlwatch halted the run
-      3    the folder holds no run or cannot be read, or the run's process died without closing it (wins over 0 to 2)
+      3    the folder holds no run or cannot be read, no detector could judge the run, or its process died without
+           closing it (wins over 0 to 2)
       64   the command line is wrong
       130  interrupted (143 by SIGTERM)
     """

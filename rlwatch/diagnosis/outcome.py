@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-Outcome = Literal["clean", "warning", "recovered", "critical", "halted"]
-"""`recovered`: it went back, and no critical alert has come since; `halted`: rlwatch stopped it."""
+Outcome = Literal["clean", "not evaluated", "warning", "recovered", "critical", "halted"]
+"""`recovered`: it went back, and no critical alert has come since; `halted`: rlwatch stopped it; `not evaluated`: no
+detector had enough of its signal to judge it."""
 
 Told = tuple[int | None, str, float | None]
 """Of an alert: its step, its severity, its time in seconds since 1970 where that is known."""
 
 
-def outcome_of(alerts: Iterable[Told], events: Iterable[Mapping[str, Any]]) -> Outcome:
+def outcome_of(alerts: Iterable[Told], events: Iterable[Mapping[str, Any]], judged: bool = True) -> Outcome:
     """The outcome by what was done last, then by what was said.
 
     Args:
         alerts: in any order.
         events: as `events.jsonl` has them, in their order.
+        judged: whether a detector was armed; silence says nothing where none was.
     """
     told = list(alerts)
     done = [event for event in events if event.get("event") in ("rollback", "halt")]
@@ -28,7 +30,20 @@ def outcome_of(alerts: Iterable[Told], events: Iterable[Mapping[str, Any]]) -> O
         return "recovered"
     if critical:
         return "critical"
-    return "warning" if told else "clean"
+    if told:
+        return "warning"
+    return "clean" if judged else "not evaluated"
+
+
+def judged(coverage: Any, over: bool) -> bool:
+    """Whether a detector was armed, or may come to be in a run that is not over.
+
+    coverage: detector -> its line, as `run.json` has it; what is no such table counts as judged.
+    """
+    if not isinstance(coverage, Mapping):
+        return True
+    states = {line.get("state") for line in coverage.values() if isinstance(line, Mapping)}
+    return "armed" in states or (not over and "warming" in states)
 
 
 def told_of(alert: Mapping[str, Any]) -> Told:

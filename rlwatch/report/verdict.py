@@ -29,8 +29,9 @@ def verdict_of(run: RunData) -> Verdict:
 def _judgement(run: RunData) -> tuple[str, Tone, str]:
     if not len(run.steps):
         return "Nothing yet", "plain", "No training step was recorded."
-    criticals = [alert for alert in run.alerts if alert.critical]
-    outcome = outcome_of(((alert.step, alert.severity, alert.time) for alert in run.alerts), run.events)
+    armed = run.coverage.in_state("armed") if run.coverage is not None else []
+    told = ((alert.step, alert.severity, alert.time) for alert in run.alerts)
+    outcome = outcome_of(told, run.events, judged=bool(armed))
     if outcome == "halted":
         halt = next(event for event in reversed(run.events) if event.get("event") == "halt")
         return "Halted", "bad", f"rlwatch stopped the run at step {halt['step']:,}. {_broke(run)}"
@@ -41,13 +42,12 @@ def _judgement(run: RunData) -> tuple[str, Tone, str]:
         if outcome == "recovered":
             return "Recovered", "good", f"{_broke(run)} {back}; no critical alert has come since."
         return "Critical", "bad", f"{_broke(run)} {back}, and a critical alert came again."
-    if criticals:
+    if outcome == "critical":
         return "Critical", "bad", _broke(run)
-    if run.alerts:
+    if outcome == "warning":
         said = counted(len(run.alerts), "warning")
         return "Warning", "warning", f"{said}, none of them critical. {_broke(run)}"
-    armed = run.coverage.in_state("armed") if run.coverage is not None else []
-    if not armed:
+    if outcome == "not evaluated":
         return "Not evaluated", "plain", "No detector has had enough of its signal to judge the run."
     return "Clean", "good", f"No alert in {counted(len(run.steps), 'step')}, by {counted(len(armed), 'detector')}."
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rlwatch.diagnosis.outcome import Outcome, Told, outcome_of, told_of
+from rlwatch.diagnosis.outcome import Outcome, Told, judged, outcome_of, told_of
 from rlwatch.terminal.folder import FolderError, changed, life, read_info, runs_below
 from rlwatch.terminal.tail import Tail
 
@@ -22,10 +22,10 @@ LAST_BYTES = 64 * 2**10
 ALERT_BYTES = 2**20
 """Of a live run's alerts.jsonl, for its counts: those of thousands of alerts."""
 
-VERDICTS = ("critical", "halted", "warning", "recovered", "unreadable", "clean")
+VERDICTS = ("critical", "halted", "warning", "recovered", "unreadable", "not evaluated", "clean")
 """The worst first."""
 
-CODES = {"clean": 0, "recovered": 1, "warning": 1, "halted": 2, "critical": 2, "unreadable": 3}
+CODES = {"clean": 0, "recovered": 1, "warning": 1, "halted": 2, "critical": 2, "not evaluated": 3, "unreadable": 3}
 """Exit codes."""
 
 
@@ -102,7 +102,7 @@ def _run(folder: Path, info: Mapping[str, Any], state: str) -> Run:
     return Run(
         run=os.fspath(folder),
         life=state,
-        verdict=_verdict(folder, counts, summary if whole else {}),
+        verdict=_verdict(folder, counts, summary if whole else {}, judged(info.get("coverage"), state != "running")),
         step=step if isinstance(step, int) else None,
         rows=int(_number(rows)),
         criticals=counts["critical"],
@@ -115,7 +115,7 @@ def _run(folder: Path, info: Mapping[str, Any], state: str) -> Run:
     )
 
 
-def _verdict(folder: Path, counts: Mapping[str, int], summary: Mapping[str, Any]) -> Outcome:
+def _verdict(folder: Path, counts: Mapping[str, int], summary: Mapping[str, Any], evaluated: bool) -> Outcome:
     """By the counts, and by what was done to the run."""
     told: list[Told] = [(None, severity, None) for severity, count in counts.items() if count]
     events = summary.get("events")
@@ -126,7 +126,7 @@ def _verdict(folder: Path, counts: Mapping[str, int], summary: Mapping[str, Any]
     if done and counts["critical"]:
         with suppress(OSError):
             told = [told_of(alert) for alert in Tail(folder / "alerts.jsonl", ALERT_BYTES).poll()] or told
-    return outcome_of(told, done)
+    return outcome_of(told, done, evaluated)
 
 
 def _counts(alerts: Any) -> dict[str, int]:

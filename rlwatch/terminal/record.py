@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlwatch.diagnosis.cost import Cost
-from rlwatch.diagnosis.outcome import Outcome, Told, outcome_of, told_of
+from rlwatch.diagnosis.outcome import Outcome, Told, judged, outcome_of, told_of
 from rlwatch.sinks.records import NOT_SIGNALS
 from rlwatch.terminal.folder import FolderError, Life, changed, life, read_info
 from rlwatch.terminal.tail import Tail
@@ -111,7 +111,8 @@ class RunRecord:
     def outcome(self) -> Outcome:
         """How the run stands."""
         told: list[Told] = [(None, "warning", None)] if self.counts else []
-        return outcome_of([*told, self.last_critical] if self.last_critical else told, self._done)
+        evaluated = judged(self.info.get("coverage"), self.life != "running")
+        return outcome_of([*told, self.last_critical] if self.last_critical else told, self._done, evaluated)
 
     @property
     def step(self) -> int | None:

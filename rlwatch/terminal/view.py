@@ -20,7 +20,7 @@ from rlwatch.wording import duration
 
 STYLES = {
     "critical": "bold red", "warning": "yellow", "armed": "green", "clean": "green", "failed": "magenta",
-    "recovered": "green", "halted": "bold red",
+    "recovered": "green", "halted": "bold red", "not evaluated": "bold",
     "died": "bold red", "running": "bold", "ended": "bold",
 }  # fmt: skip
 

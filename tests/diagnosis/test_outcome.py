@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlwatch.diagnosis.outcome import Told, outcome_of, told_of
+from rlwatch.diagnosis.outcome import Told, judged, outcome_of, told_of
 
 BACK = {"event": "rollback", "step": 50, "time": 1000.0}
 HALT = {"event": "halt", "step": 60, "time": 2000.0}
@@ -31,6 +31,25 @@ EARLY: Told = (50, "critical", 999.0)
 def test_outcome(alerts: list[Told], events: list[dict[str, object]], outcome: str) -> None:
     """Going back counts as recovery only while no critical alert follows."""
     assert outcome_of(alerts, events) == outcome
+
+
+@pytest.mark.parametrize(
+    ("coverage", "over", "evaluated"),
+    [
+        (None, True, True),
+        ("torn", True, True),
+        ({}, True, False),
+        ({"kl": {"state": "armed"}, "entropy": {"state": "starved"}}, True, True),
+        ({"kl": {"state": "warming"}}, False, True),
+        ({"kl": {"state": "warming"}}, True, False),
+        ({"kl": {"state": "starved"}, "entropy": 3}, False, False),
+    ],
+)
+def test_silence_of_a_blind_watch_is_not_clean(coverage: object, over: bool, evaluated: bool) -> None:
+    """A run whose detectors saw nothing is not evaluated; while it goes on, those that warm up count."""
+    assert judged(coverage, over) is evaluated
+    assert outcome_of([], [], evaluated) == ("clean" if evaluated else "not evaluated")
+    assert outcome_of([EARLY], [], evaluated) == "critical"
 
 
 def test_of_a_record() -> None:

@@ -97,6 +97,21 @@ def test_a_value_that_is_not_finite_parts_at_its_step(tmp_path: Path) -> None:
     assert compare(b, b).verdict == "together"
 
 
+def test_a_signal_of_which_one_side_has_no_number_parts_at_its_first_step(tmp_path: Path) -> None:
+    """NaN from step 0 to the end leaves nothing to align, and is a parting all the same."""
+
+    def from_zero(row: dict[str, Any], step: int) -> None:
+        row["step"] = step - 1
+
+    def broken(row: dict[str, Any], step: int) -> None:
+        row |= {"step": step - 1, "kl": math.nan}
+
+    done = compare([str(log(tmp_path / "a.jsonl", 0, from_zero))], [str(log(tmp_path / "b.jsonl", 0, broken))])
+    (kl,) = done.partings
+    assert (kl.signal, kl.step, kl.nonfinite) == ("kl", 0, "not finite in B from step 0")
+    assert done.exit_code == 1
+
+
 def test_the_machine_is_no_part_of_the_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A slower machine is told and does not fail the gate, unless it is asked for."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rlwatch import Watch
 from rlwatch.cli import main
 from rlwatch.terminal import listing
 
@@ -47,6 +48,17 @@ def test_a_resumed_run_keeps_its_past(record: Record, capsys: pytest.CaptureFixt
     assert json.loads((folder / "run.json").read_text())["summary"]["alerts"] == {}
     code, found = listed(capsys, folder.parent)
     assert (code, found[0]["verdict"], found[0]["criticals"]) == (2, "critical", 1)
+
+
+def test_a_run_that_no_detector_could_judge_is_not_clean(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Only names that no detector reads: `not evaluated`, exit code 3, as `rlwatch scan` says."""
+    with Watch(console=False, stall=False, runs_dir=tmp_path, run_id="blind") as watch:
+        for step in range(40):
+            watch.log(step=step, of_no_one=0.5)
+    code, found = listed(capsys, tmp_path)
+    assert (code, found[0]["verdict"], found[0]["rows"]) == (3, "not evaluated", 40)
+    assert main(["watch", str(tmp_path / "blind"), "--once"]) == 3
+    assert "NOT EVALUATED" in capsys.readouterr().out
 
 
 def test_the_orders(record: Record, capsys: pytest.CaptureFixture[str]) -> None:

@@ -106,12 +106,14 @@ def difference(signal: str, a: Sequence[Run], b: Sequence[Run], names: tuple[str
     bad = _nonfinite(found, columns, names)
     aligned = align([*columns[0], *columns[1]])
     if aligned.why_not:
-        found.verdict, found.why = ("parted", "") if bad else ("not compared", aligned.why_not)
+        found.verdict, found.why = ("parted", "") if bad is not None else ("not compared", aligned.why_not)
         return found
     _compare(found, aligned, len(columns[0]))
-    if bad and found.equal_until is not None and (found.differs_at is None or found.differs_at > bad):
+    if bad is None:
+        return found
+    if found.equal_until is not None and (found.differs_at is None or found.differs_at > bad):
         found.differs_at = bad
-    if bad and (found.step is None or found.step > bad):
+    if found.step is None or found.step > bad:
         found.verdict, found.step, found.earliest, found.rejoined = "parted", bad, bad, None
     return found
 

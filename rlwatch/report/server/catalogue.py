@@ -106,7 +106,7 @@ def _name(folder: Path, top: Path) -> str:
     return folder.relative_to(top).as_posix() if folder != top else top.name or "run"
 
 
-_TONES = {"critical": "bad", "halted": "bad", "warning": "warning", "unreadable": "plain"}
+_TONES = {"critical": "bad", "halted": "bad", "warning": "warning", "unreadable": "plain", "not evaluated": "plain"}
 
 
 def _word(run: Run) -> tuple[str, str]:

@@ -18,7 +18,7 @@ MISSING = "notifications need apprise: pip install 'rlwatch[notify]'"
 
 _KINDS = {
     "info": "info", "warning": "warning", "critical": "failure", "halted": "failure", "clean": "success",
-    "recovered": "success",
+    "recovered": "success", "not evaluated": "info",
 }  # fmt: skip
 
 

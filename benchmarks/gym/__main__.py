@@ -16,7 +16,7 @@ from benchmarks.gym.faults import FAULTS
 from benchmarks.gym.outcome import Outcome
 from benchmarks.gym.report import put_between, report, summary
 from benchmarks.gym.run import Result
-from benchmarks.gym.store import Store, play_any, run_all
+from benchmarks.gym.store import Store, play_any, references, run_all
 from benchmarks.gym.traces import document, write
 
 QUICK_HEALTHY, FULL_HEALTHY = 20, 220
@@ -45,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if not options.report:
             run_all(_cases(options), store, options.jobs, options.traces)
+            run_all(references(store), store, options.jobs)
     except KeyboardInterrupt:
         print(f"\nStopped; what is done is in {store.path}. The same command goes on from there.", file=sys.stderr)
         return 130

@@ -11,7 +11,7 @@ from benchmarks.gym.cases import MODES, Case
 from benchmarks.gym.faults import FAULTS, Fault
 from benchmarks.gym.outcome import Outcome, learned
 from benchmarks.gym.run import Result
-from benchmarks.gym.store import Store, case_of
+from benchmarks.gym.store import Store, case_of, untouched
 
 
 def report(store: Store) -> str:
@@ -155,11 +155,11 @@ def _alerts(outcomes: list[Outcome]) -> str:
 
 def _twins(results: list[Result]) -> str:
     """Healthy runs: wrong halts and other alerts."""
-    rows = []
+    known, rows = {result.key: result for result in results}, []
     for trainer in ("grpo", "ppo", "trl"):
         for mode in MODES:
             looked_on = [r for r in results if r.case["trainer"] == trainer and r.case["mode"] == mode]
-            mine = [r for r in looked_on if learned(r)]
+            mine = [r for r in looked_on if learned(untouched(r, known))]
             if not looked_on:
                 continue
             total = sum(r.last + 1 for r in mine)
@@ -180,10 +180,14 @@ def _twins(results: list[Result]) -> str:
     head = ["trainer", "mode", "runs", "healthy by outcome", "wrongly halted or taken back", "with a critical"]
     head += ["with any alert", "warnings / 1,000 steps", "detectors (runs)"]
     lines = ["### Runs without a fault", "", *_table(head, rows)]
-    unsound = [f"{r.key} ({r.config['task']}, ends at {r.end:.2f})" for r in results if not learned(r)]
+    unsound = [r for r in results if not learned(untouched(r, known))]
     if unsound:
-        lines += ["", f"Left out, as they did not learn or lost what they had: {'; '.join(unsound)}."]
+        lines += ["", f"Left out, as they did not learn or lost what they had: {'; '.join(map(_named, unsound))}."]
     return "\n".join(lines)
+
+
+def _named(result: Result) -> str:
+    return f"{result.key} ({result.config['task']}, ends at {result.end:.2f})"
 
 
 def _spoke(results: list[Result]) -> str:

@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def run_all(cases: Iterable[Case], store: Store, jobs: int = 1, traces: Path | N
     waiting = {case.key: case for case in cases if case.key not in store.results}
     started, total = time.time(), len(waiting)
     work = [(case, traces) for case in waiting.values()]
-    if jobs == 1:
+    if jobs == 1 or total < 2:
         results: Iterable[Result] = map(_play, work)
         _gather(results, store, started, total)
         return
@@ -101,6 +101,21 @@ def _width() -> int:
         return os.get_terminal_size().columns - 1
     except OSError:
         return 200
+
+
+def untouched(result: Result, known: Mapping[str, Result]) -> Result:
+    """The run as it goes where nobody stops it or takes it back: only that one tells whether it was healthy."""
+    return known.get(replace(case_of(result), mode="none").key, result) if _touched(result) else result
+
+
+def references(store: Store) -> list[Case]:
+    """The unwatched runs that are needed beside those without a fault that were stopped or taken back."""
+    touched = [case_of(result) for result in store.results.values() if _touched(result)]
+    return [replace(case, mode="none") for case in touched if case.grid >= 0]
+
+
+def _touched(result: Result) -> bool:
+    return result.halted is not None or bool(result.restored)
 
 
 def case_of(result: Result) -> Case:

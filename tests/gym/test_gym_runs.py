@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,21 @@ def test_a_rollback_is_held_against_what_its_updates_can_have_learnt() -> None:
     assert Outcome(result, twin).healthy
     assert Outcome(result, twin).wasted == 40
     assert not Outcome(Result(key="r", onset=20, end=0.5, **base), twin).healthy
+
+
+@pytest.mark.parametrize(("end", "wrong"), [(0.9, "1"), (0.0, "0")])
+def test_a_stopped_run_without_a_fault_is_judged_by_the_unwatched_one(tmp_path: Path, end: float, wrong: str) -> None:
+    """Stopped early it has learnt nothing, whatever it would have come to: that is not why a halt is right."""
+    results = store.Store(tmp_path)
+    case = Case("ppo", 1002, mode="halt", grid=2)
+    about = {"onset": -1, "steps": 100, "config": {"task": "reach"}}
+    results.add(Result(case.key, asdict(case), end=0.0, gold=[[0, 0.0]], halted=10, last=10, **about))
+    (reference,) = store.references(results)
+    assert reference == replace(case, mode="none")
+    gold = [[0, 0.0], [99, end]]
+    results.add(Result(reference.key, asdict(reference), end=end, gold=gold, last=99, **about))
+    (row,) = [line for line in report(results).splitlines() if line.startswith("| ppo | halt | 1 |")]
+    assert row.split("|")[4:6] == [f" {wrong} "] * 2
 
 
 def test_trl_is_broken_and_watched_through_its_own_seams() -> None:

@@ -21,7 +21,7 @@ BARE, BASE, FACE, WATCH = "bare interpreter", "import numpy, pydantic", "import 
 COMMANDS = {
     BARE: "pass",
     BASE: "import numpy, pydantic",
-    "import numpy, pydantic, pydantic_settings": "import numpy, pydantic, pydantic_settings",
+    "the same and a model": "import numpy, pydantic\nclass A(pydantic.BaseModel): x: int = pydantic.Field(1, ge=0)",
     FACE: "import rlwatch",
     WATCH: "from rlwatch import Watch; Watch(record=False, console=False)",
 }

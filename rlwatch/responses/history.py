@@ -11,7 +11,6 @@ from rlwatch.responses.decision import SETTLE
 from rlwatch.responses.health import Health
 from rlwatch.responses.remedy import Pharmacy
 from rlwatch.responses.rolled import Rolled
-from rlwatch.responses.snapshots import Snapshot
 
 if TYPE_CHECKING:
     from rlwatch.watch import Watch
@@ -55,6 +54,14 @@ class State(Protocol):
 
 
 Kept = TypeVar("Kept", bound=State)
+
+
+class Scheduled(Protocol):
+    """Something that knows what the schedule had made of the base rate: a snapshot, a row of `Pace`."""
+
+    @property
+    def factor(self) -> float | None:
+        """Rate by base rate."""
 
 
 class History:
@@ -132,7 +139,7 @@ class History:
         return next((snapshot for snapshot in healthy if not snapshot.doubted), healthy[-1])
 
     @staticmethod
-    def risen(factor: float | None, before: Sequence[Snapshot]) -> float:
+    def risen(factor: float | None, before: Sequence[Scheduled]) -> float:
         """The schedule's factor as a multiple of the highest of the states before; 1 if lower, or not known.
 
         Not of the state that is put back: that one may be from a warm-up. The same on every rank: what is held healthy

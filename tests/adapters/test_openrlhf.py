@@ -237,6 +237,41 @@ def test_a_loss_that_is_not_a_number_is_undone(bench: support.Bench) -> None:
     assert watch.step == 20
 
 
+def worse(trainer: Any) -> None:
+    """A schedule that jumps, a clip range that somebody widens, and a NaN."""
+
+    def change(actor: Any) -> None:
+        schedule = actor.actor.model.lr_scheduler
+        schedule.lr_lambdas = [lambda _: 30.0 for _ in schedule.lr_lambdas]
+        for group in actor.actor.model.optimizer.param_groups:  # DeepSpeed asks the schedule after updates alone
+            group["lr"] *= 30.0
+        actor.trainer.actor_loss_fn.clip_eps_low = 2.0
+
+    workers.call(trainer.actor_model_group, change)
+    not_a_number(trainer)
+
+
+def test_a_remedy_is_told_what_had_changed(bench: support.Bench) -> None:
+    """The schedule's jump, the setting that is as it was again: as in every adapter."""
+    told_of: list[Any] = []
+    trainer = bench.trainer(
+        *steps(12), *SAVE, kind=at(9, worse), on_critical="rollback", on_nonfinite="continue", remedies=told_of.append
+    )
+    constant = workers.call(bench.policy, lambda actor: actor.actor.model.lr_scheduler.lr_lambdas)[0]
+    try:
+        trainer.fit()
+        (context, *_) = told_of
+        assert (context.detector, context.step) == ("loss_nonfinite", 9)
+        assert context.risen == pytest.approx(30.0)
+        assert context.undone == {"clip_range": "PPO's clip range 2 -> 0.2, as it was"}
+        event = trainer.rlwatch.watch.events[0]
+        assert event["remedies"] == ["PPO's clip range 2 -> 0.2, as it was"]
+        assert workers.call(bench.policy, workers.read)[0].knobs["clip_range"] == pytest.approx(0.2)
+        assert trainer.rlwatch.watch.failures == {}
+    finally:
+        workers.call(bench.policy, lambda actor: setattr(actor.actor.model.lr_scheduler, "lr_lambdas", constant))
+
+
 def test_without_a_checkpoint_it_halts_and_says_so(bench: support.Bench, caplog: pytest.LogCaptureFixture) -> None:
     """At the start what is missing is named, with the flag."""
     trainer = bench.trainer(*steps(20), on_critical="rollback", rules=[STOP])

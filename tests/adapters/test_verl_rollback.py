@@ -36,7 +36,8 @@ def nan_from(step: int, until: int = 10**6) -> Any:
 
 
 def test_a_collapse_is_taken_back_with_a_remedy(tmp_path: Path) -> None:
-    """A learning rate far too high: back to a checkpoint from before the onset, the rate a fifth, data forward."""
+    """A warm-up to a rate far too high: back to a checkpoint from before the onset, the rate cut by what it had risen
+    above all that was well, a fifth at least; data forward."""
     run = train(tmp_path, *HOT, EVERY_2, "trainer.total_training_steps=38", **BACK)
     (rolled,) = run.events("rollback")[:1]
     assert rolled["detector"] == "entropy_collapse"
@@ -47,12 +48,46 @@ def test_a_collapse_is_taken_back_with_a_remedy(tmp_path: Path) -> None:
     # The row after going back is measured on the weights of the checkpoint: the policy has its entropy again.
     assert rows[rolled["step"]]["entropy"] < 0.1
     assert rows[rolled["step"] + 1]["entropy"] == pytest.approx(rows[rolled["to_step"] + 1]["entropy"], rel=0.2)
-    # The schedule goes on from the checkpoint's step, at a fifth.
+    # The schedule goes on from the checkpoint's step, cut; it had been at a checkpoint of every second step.
+    risen = run.session._back.history.done[0].risen
+    assert rolled["step"] / risen == pytest.approx(round(rolled["step"] / risen / 2) * 2)
+    cut = min(0.2, 1.0 / risen)
     assert rows[rolled["step"] + 1]["learning_rate"] == pytest.approx(
-        0.2 * 0.2 * (rolled["to_step"] + 1) / 60, rel=0.02
+        0.2 * cut * (rolled["to_step"] + 1) / 60, rel=0.02
     )
     assert any("learning rate" in remedy for remedy in rolled["remedies"])
     assert run.watch.failures == {}
+    assert run.session._guest.reasons == {}
+
+
+def test_a_remedy_is_told_what_had_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A schedule that jumps, a clip range that somebody widens, rewards a hundred times as large, and a NaN."""
+    real = support_verl.sample
+
+    def worse(trainer: Any, prompts: torch.Tensor) -> Any:
+        if trainer.global_steps == 9:
+            run_in_workers(trainer.actor_rollout_wg, {"clip_range": 10.0})
+            trainer.actor_rollout_wg.worker.actor.engine.lr_scheduler.lr_lambdas = [lambda _: 30.0]
+        return real(trainer, prompts)
+
+    def paid_more(prompts: torch.Tensor, responses: torch.Tensor, mask: torch.Tensor, now: int) -> torch.Tensor:
+        paid = copying(prompts, responses, mask, now) * (100.0 if now == 9 else 1.0)
+        return paid.index_fill(0, torch.tensor([0]), torch.nan) if now == 9 else paid
+
+    monkeypatch.setattr(support_verl, "sample", worse)
+    with rewarding(paid_more):
+        run = train(tmp_path, GRPO, EVERY_2, "trainer.total_training_steps=12", on_nonfinite="continue", **BACK)
+    (event,) = run.events("rollback")
+    assert event["remedies"] == ["PPO's clip range 2 -> 0.2, as it was"]
+    (rolled,) = run.session._back.history.done
+    assert (rolled.detector, rolled.step) == ("loss_nonfinite", 9)
+    assert rolled.risen == pytest.approx(30.0)
+    assert rolled.rewards.limit <= 1.0
+    assert rolled.rewards.reached > 10.0
+    assert run_in_workers(run.trainer.actor_rollout_wg)["clip_range"] == pytest.approx(0.2)
+    written = json.loads((tmp_path / "checkpoints" / "global_step_12" / "rlwatch.json").read_text())["rollback"]
+    assert written["done"][0]["undone"] == {"clip_range": event["remedies"][0]}
+    assert written["values"] == pytest.approx({"clip_range": 0.2, "max_grad_norm": 1.0})
     assert run.session._guest.reasons == {}
 
 

@@ -13,8 +13,10 @@ from rlwatch.adapters.openrlhf.turning import RATE, levers_of
 from rlwatch.alert import Verdict
 from rlwatch.responses.council import Proposal
 from rlwatch.responses.history import History, failure_of
+from rlwatch.responses.pace import Pace
 from rlwatch.responses.rollback import Outcome
 from rlwatch.responses.rolled import Rolled
+from rlwatch.responses.undone import undone
 
 if TYPE_CHECKING:
     from rlwatch.adapters.openrlhf.checkpoints import Checkpoint, Checkpoints
@@ -56,7 +58,9 @@ class GoingBack:
         self.trainer = trainer
         self.watch = watch
         self.history = History(watch.settings.rollback_budget, remedies)
-        self.levers, self._rate = levers_of(trainer)
+        self.levers, self._workers = levers_of(trainer)
+        self._pace = Pace()
+        self._ours: dict[str, Any] = {}
         self._checkpoints = checkpoints
         self._inbox = inbox
         self._why = obstacle(trainer)
@@ -75,7 +79,7 @@ class GoingBack:
         """A step's metrics: the learning rate is what the schedule has made of it."""
         rate = row.get("actor_lr")
         if isinstance(rate, float) and rate > 0.0:
-            self._rate.value = rate
+            self._workers.rate.value = rate
 
     def respond(self, verdict: Verdict) -> Outcome:
         """Go back, or say why the run must halt; it does not raise."""
@@ -102,8 +106,11 @@ class GoingBack:
     def _go_back(self, target: Checkpoint, verdict: Verdict, failure: Proposal) -> list[str]:
         """Put the state back and change something; what was changed, in words."""
         trainer, state, health = self.trainer, self._checkpoints.state_of(target.tag), self.watch.health
-        rewards = self.watch.rewards.bound(health.well)
+        history, changes = self.history, state.get("changes") or {}
+        rates, settings = self._workers.read(), self.levers.values()
+        risen = self._pace.risen(self._workers.factor, failure.row - health.lag_of(failure.detector))
         self._put_back(target, state)
+        put = self._workers.read()
         rolled = Rolled(
             detector=failure.detector,
             step=verdict.step,
@@ -111,12 +118,17 @@ class GoingBack:
             position=None,
             to_step=target.step,
             to_row=target.row,
-            strength=self.history.strength,
-            quick=self.history.quick(failure),
+            strength=history.strength,
+            quick=history.quick(failure),
             others=failure.others,
-            rewards=rewards,
+            risen=risen,
+            rewards=self.watch.rewards.bound(health.well),
+            undone=undone(settings, self.levers.values(), rates, put, self._ours),
         )
-        rolled.remedies[:] = self.history.pharmacy.apply(rolled.context(self.levers, verdict.alerts))
+        for earlier in history.done[len(changes.get("done", [])) :]:  # the checkpoint is older than these remedies
+            history.pharmacy.apply(earlier.context(self.levers, again=True))
+        rolled.remedies[:] = history.pharmacy.apply(rolled.context(self.levers, verdict.alerts))
+        self._ours = self.levers.values()
         if trainer.vllm_engines is not None:
             trainer.broadcast_to_vllm()
         if self._inbox is not None:
@@ -124,20 +136,19 @@ class GoingBack:
         if isinstance(state.get("watch"), dict):
             self.watch.go_back(state["watch"])
         health.went_back()
-        self.watch.rewards.forget(health.well)
-        self.history.done.append(rolled)
+        for kept in (self.watch.rewards, self._pace):
+            kept.forget(health.well)
+        history.done.append(rolled)
         return rolled.remedies
 
     def _put_back(self, target: Checkpoint, state: Mapping[str, Any]) -> None:
-        """Weights, optimizers, schedules and knobs; remedies that the checkpoint is older than are done again."""
-        trainer, changes = self.trainer, state.get("changes") or {}
-        self._rate.value = workers.call(trainer.actor_model_group, workers.load, "_actor", target.tag)[0]
+        """Weights, optimizers, schedules and knobs."""
+        trainer = self.trainer
+        self._workers.rate.value = workers.call(trainer.actor_model_group, workers.load, "_actor", target.tag)[0]
         if trainer.critic_model_group is not None:
             workers.call(trainer.critic_model_group, workers.load, "_critic", target.tag)
         trainer.kl_ctl.value = state.get("kl_coef", trainer.kl_ctl.value)
-        self.levers.put_back(changes.get("values", {}))
-        for earlier in self.history.done[len(changes.get("done", [])) :]:
-            self.history.pharmacy.apply(earlier.context(self.levers, again=True))
+        self.levers.put_back((state.get("changes") or {}).get("values", {}))
 
     # Across a resume
 
@@ -146,11 +157,19 @@ class GoingBack:
         return {name: value for name, value in self.levers.values().items() if name != RATE}
 
     def export(self) -> dict[str, Any]:
-        """What a checkpoint must know: the rollbacks so far, and the knobs then and at the start."""
+        """What a checkpoint must know: the rollbacks so far, the schedule's pace, and the knobs then and at the start.
+
+        Raises:
+            RayError: the workers do not answer.
+        """
+        if not self._why:
+            self._workers.read()
+            self._pace.push(self.watch.rows, self._workers.factor)
         return {
             "done": [asdict(rolled) for rolled in self.history.done],
             "values": self._knobs(),
             "first": self.levers.first,
+            "pace": self._pace.values(),
         }
 
     def resumed(self, saved: Mapping[str, Any]) -> None:
@@ -159,6 +178,7 @@ class GoingBack:
         Unless the command line now gives another value than it did then.
         """
         self.history.done[:] = [Rolled(**rolled) for rolled in saved.get("done", [])]
+        self._pace.put_back(saved.get("pace", []))
         for name, value in saved.get("values", {}).items():
             was = saved.get("first", {}).get(name)
             if name in self.levers and value != was and self.levers[name] == was:

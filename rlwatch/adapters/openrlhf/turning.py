@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlwatch.adapters.openrlhf import workers
@@ -14,7 +14,7 @@ PLAIN = ("gae", "reinforce")
 
 
 class Far:
-    """A number in every worker of some groups; it is known here because only we change it."""
+    """A number in every worker of some groups, as it was last set or read."""
 
     def __init__(self, groups: Sequence[Any], knob: str, value: float) -> None:
         self.value = value
@@ -38,8 +38,32 @@ class Rate(Far):
         self.value = value
 
 
-def levers_of(trainer: Any) -> tuple[Levers, Rate]:
-    """The levers of a run, and the learning rate among them, whose value is to be kept current.
+class Workers:
+    """What there is in the workers of a run.
+
+    Attributes:
+        rate: the learning rate, whose value is to be kept current.
+        factor: what the schedule made of the policy's base rate when it was last read.
+    """
+
+    def __init__(self, trainer: Any, far: Mapping[str, Far], rate: Rate) -> None:
+        self.rate = rate
+        self.factor: float | None = None
+        self._groups = [trainer.actor_model_group, trainer.critic_model_group]
+        self._far = far
+
+    def read(self) -> list[float]:
+        """Ask for the knobs, which others may have changed too; every group's learning rate, policy and critic."""
+        found = [workers.call(group, workers.read)[0] for group in self._groups if group is not None]
+        for name, value in found[0].knobs.items():
+            if name in self._far:
+                self._far[name].value = value
+        self.factor = found[0].factor
+        return [rate for each in found for rate in each.rates]
+
+
+def levers_of(trainer: Any) -> tuple[Levers, Workers]:
+    """The levers of a run, and the workers that most of them are in.
 
     The KL coefficient counts only where it is in use: at 0 there is no reference model. Rewards are clipped where
     OpenRLHF clips them; what rlwatch judges is the reward before it.
@@ -48,7 +72,8 @@ def levers_of(trainer: Any) -> tuple[Levers, Rate]:
     policy, critic = trainer.actor_model_group, trainer.critic_model_group
     optim = args.actor.muon if args.actor.optim == "muon" else args.actor.adam
     rate = Rate([policy, critic], RATE, float(optim.lr))
-    far = {RATE: rate, "max_grad_norm": Far([policy, critic], "max_grad_norm", float(args.actor.max_norm))}
+    far: dict[str, Far] = {RATE: rate}
+    far["max_grad_norm"] = Far([policy, critic], "max_grad_norm", float(args.actor.max_norm))
     far["clip_range"] = Far([policy], "clip_range", float(args.actor.eps_clip_low_high[0]))
     if args.train.max_epochs > 1:
         far["epochs"] = Far([policy, critic], "epochs", int(args.train.max_epochs))
@@ -59,7 +84,7 @@ def levers_of(trainer: Any) -> tuple[Levers, Rate]:
         knobs["kl_coef"] = (trainer.kl_ctl, "value")
     if args.reward.clip_range and args.algo.advantage.estimator in PLAIN:
         knobs["reward_clip"] = (RewardClip(args.reward), "bound")
-    return Levers(knobs=knobs), rate
+    return Levers(knobs=knobs), Workers(trainer, far, rate)
 
 
 class RewardClip:

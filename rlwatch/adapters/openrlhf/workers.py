@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from rlwatch.responses.levers import Levers
 
@@ -35,7 +35,7 @@ def save(actor: Any, name: str, tag: str, client_states: Mapping[str, Any], late
     strategy = actor.strategy
     folder = os.path.join(strategy.args.ckpt.path, name)
     awake(actor, True)
-    strategy.save_ckpt(_engine(actor), folder, tag, UNLIMITED, UNLIMITED, dict(client_states), save_latest=latest)
+    strategy.save_ckpt(engine_of(actor), folder, tag, UNLIMITED, UNLIMITED, dict(client_states), save_latest=latest)
     awake(actor, False)
 
 
@@ -47,7 +47,7 @@ def load(actor: Any, name: str, tag: str) -> float:
     """
     strategy = actor.strategy
     awake(actor, True)
-    path, _ = strategy.load_ckpt(_engine(actor), os.path.join(strategy.args.ckpt.path, name), tag)
+    path, _ = strategy.load_ckpt(engine_of(actor), os.path.join(strategy.args.ckpt.path, name), tag)
     rate = _levers(actor).learning_rate
     awake(actor, False)
     if path is None:
@@ -66,12 +66,36 @@ def turn(actor: Any, knob: str, value: float) -> None:
     KNOBS[knob](actor, value)
 
 
+class Settings(NamedTuple):
+    """What an actor trains with: its knobs by name, every group's learning rate, and what the schedule makes of the
+    first one's base rate."""
+
+    knobs: dict[str, float]
+    rates: list[float]
+    factor: float | None
+
+
+def read(actor: Any) -> Settings:
+    """In a model actor: the settings as they are, whoever has changed them. A critic has no knobs of its own."""
+    levers = _levers(actor)
+    if not hasattr(actor, "actor"):
+        return Settings({}, levers.rates, levers.schedule_factor)
+    trainer = actor.trainer
+    knobs = {
+        "max_grad_norm": float(engine_of(actor).gradient_clipping()),
+        "clip_range": float(trainer.actor_loss_fn.clip_eps_low),
+        "epochs": float(trainer.max_epochs),
+        "entropy_coef": float(trainer.args.actor.entropy_coef or 0.0),
+    }
+    return Settings(knobs, levers.rates, levers.schedule_factor)
+
+
 def _scale_rates(actor: Any, factor: float) -> None:
     _levers(actor).scale_learning_rates(factor)
 
 
 def _clip_gradients(actor: Any, limit: float) -> None:
-    engine = _engine(actor)
+    engine = engine_of(actor)
     engine._config.gradient_clipping = limit
     if hasattr(engine.optimizer, "clip_grad"):
         engine.optimizer.clip_grad = limit
@@ -100,11 +124,11 @@ KNOBS: Mapping[str, Callable[[Any, float], None]] = {
 """Knobs that live in the workers (`rlwatch.responses.levers.KNOBS`)."""
 
 
-def _engine(actor: Any) -> Any:
+def engine_of(actor: Any) -> Any:
     """DeepSpeed's engine of the policy, or of the critic."""
     return actor.actor.model if hasattr(actor, "actor") else actor.critic
 
 
 def _levers(actor: Any) -> Levers:
-    engine = _engine(actor)
+    engine = engine_of(actor)
     return Levers([engine.optimizer], [engine.lr_scheduler])

@@ -159,6 +159,7 @@ class GoingBack:
             to_row = self.watch.rows - (self.watch.step - to_step)
             strength = self.history.strength
             rolled = Rolled(agreed.detector, verdict.step, to_row, None, to_step, to_row, strength, quick=False)
+            rolled.others = agreed.others
             rolled.rewards = self.watch.rewards.bound(self.watch.health.well)
             self.history.done.append(rolled)
         facts = {"detector": agreed.detector, "checkpoint": found[0] if found else None}

@@ -9,7 +9,8 @@ happens when a trainer opens its loggers, in the driver process alone.
 - settings.py: `trainer.rlwatch` of verl's configuration; the preset, the fixes in verl's own settings
 - session.py: one `fit()`: the row of each step, the decision on it
 - stopping.py: the trainer's own step limit, a checkpoint first
-- checkpoints.py: tags and the Watch's state beside verl's checkpoints; going_back.py: loading one; knobs.py: remedies
+- checkpoints.py: tags and the Watch's state beside verl's checkpoints; going_back.py: loading one
+- knobs.py, turning.py: what remedies change, and what it was
 """
 
 from __future__ import annotations

@@ -8,14 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlwatch.adapters.verl.knobs import CALL, WorkerKnob, knobs_of
+from rlwatch.adapters.verl.knobs import CALL
 from rlwatch.adapters.verl.settings import entry
 from rlwatch.adapters.verl.stopping import Stop, rollouts_asleep
+from rlwatch.adapters.verl.turning import Turning
 from rlwatch.alert import Verdict
 from rlwatch.responses.council import Proposal
 from rlwatch.responses.history import History, failure_of
-from rlwatch.responses.levers import Levers
+from rlwatch.responses.pace import Pace
 from rlwatch.responses.rolled import Rolled
+from rlwatch.responses.undone import undone
 
 if TYPE_CHECKING:
     from rlwatch.adapters.verl.checkpoints import Checkpoints
@@ -57,8 +59,9 @@ class GoingBack:
         self._watch = watch
         self._checkpoints = checkpoints
         self._stop = stop
-        self._levers: Levers | None = None
-        self._rate: WorkerKnob | None = None
+        self._found: Turning | None = None
+        self._pace = Pace()
+        self._ours: dict[str, Any] = {}
         watch.promise_rollback()
         if stop.able and int(entry(trainer.config, "trainer.save_freq") or 0) <= 0:
             logger.warning(
@@ -67,13 +70,10 @@ class GoingBack:
             )
 
     @property
-    def levers(self) -> Levers:
-        """What remedies can pull; found when first needed: V0 loads its checkpoint after the loggers are opened."""
-        if self._levers is None:
-            knobs = knobs_of(self._trainer)
-            self._rate = knobs["lr"][0] if "lr" in knobs else None
-            self._levers = Levers(knobs=knobs)
-        return self._levers
+    def _turning(self) -> Turning:
+        if self._found is None:
+            self._found = Turning(self._trainer)
+        return self._found
 
     def respond(self, verdict: Verdict) -> None:
         """Go back, or end the run and say how to go on."""
@@ -100,25 +100,31 @@ class GoingBack:
 
     def _go_back(self, verdict: Verdict, failure: Proposal, path: Path, step: int) -> None:
         trainer, saved = self._trainer, self._checkpoints.read(path) or {}
-        levers = self.levers
+        history, health, turning = self.history, self._watch.health, self._turning
         with rollouts_asleep(trainer, self._stop.loop):
-            load(trainer, path)
-            # The schedule in the checkpoint knows of the remedies before it was saved, not of those since.
-            if self._rate is not None:
-                self._rate.change(self._rate.factor / float((saved.get("rollback") or {}).get("rate", 1.0)))
             rolled = self._rolled(verdict, failure, step)
-            rolled.row, rolled.quick = failure.row, self.history.quick(failure)
-            rolled.remedies[:] = self.history.pharmacy.apply(rolled.context(levers, verdict.alerts))
+            rolled.row, rolled.quick = failure.row, history.quick(failure)
+            factor, rates = turning.look()
+            rolled.risen = self._pace.risen(factor, failure.row - health.lag_of(failure.detector))
+            settings, then = turning.values(), saved.get("rollback") or {}
+            load(trainer, path)
+            known = turning.put_back(then)
+            rolled.undone = undone(settings, turning.values(), rates, turning.look()[1], self._ours)
+            for earlier in history.done[len(then["done"]) :] if known else ():  # the checkpoint is older than these
+                history.pharmacy.apply(earlier.context(turning.levers, again=True))
+            rolled.remedies[:] = history.pharmacy.apply(rolled.context(turning.levers, verdict.alerts))
+            self._ours = turning.values()
             if not rolled.remedies:
                 raise RuntimeError(f"no remedy for {failure.detector} can be applied here, and without one it returns")
         if self._stop.loop == "v1":
             trainer.checkpoint_manager.update_weights(trainer.global_steps)
         if "watch" in saved:
             self._watch.go_back(saved["watch"])
-        self.history.done.append(rolled)
-        note = self.history.went_back(self._watch, rolled, f"the checkpoint of step {step}")
-        logger.warning("rlwatch: %s", note)
-        self._watch.health.went_back()
+        history.done.append(rolled)
+        logger.warning("rlwatch: %s", history.went_back(self._watch, rolled, f"the checkpoint of step {step}"))
+        health.went_back()
+        for kept in (self._watch.rewards, self._pace):
+            kept.forget(health.well)
 
     def _rolled(self, verdict: Verdict, failure: Proposal, step: int) -> Rolled:
         """The rollback to the checkpoint of a step; a resumed run counts its rows from there on."""
@@ -133,6 +139,7 @@ class GoingBack:
             strength=self.history.strength,
             quick=False,
             others=failure.others,
+            rewards=self._watch.rewards.bound(self._watch.health.well),
         )
 
     # By way of a resume
@@ -147,36 +154,39 @@ class GoingBack:
         promise = "rlwatch then applies the remedy" if state is not None else "lower the learning rate"
         self._stop.halt(verdict, f"{why}; go on with {resume}: {promise}", save=False, checkpoint=str(path))
 
+    def checkpointed(self) -> dict[str, Any]:
+        """What the checkpoint that has just been saved must know; the workers are asked."""
+        factor, _ = self._turning.look()
+        self._pace.push(self._watch.rows, factor)
+        return {**self.export(), "values": self._turning.values()}
+
     def export(self) -> dict[str, Any]:
-        """What a resumed run must know: rollbacks, the knobs they turned, and by how much the rate was changed."""
-        knobs = {} if self._levers is None else self._levers.knobs
-        first = {} if self._levers is None else self._levers.first
-        values = {name: each.get() for name, each in knobs.items() if name != "lr"}  # that is in verl's checkpoint
-        turned = {name: [first[name], now] for name, now in values.items() if now != first[name]}
-        return {"done": [asdict(each) for each in self.history.done], "knobs": turned, "rate": self._factor()}
+        """What a resumed run must know: rollbacks, the knobs they turned, by how much the rate was changed, its pace.
+
+        The workers are not asked: they may be why the run must be resumed.
+        """
+        found = self._found
+        return {
+            "done": [asdict(each) for each in self.history.done],
+            "knobs": {} if found is None else found.turned(),
+            "rate": 1.0 if found is None else found.factor,
+            "pace": self._pace.values(),
+        }
 
     def resumed(self, saved: Mapping[str, Any]) -> None:
-        """This run goes on from a checkpoint: what rollbacks had changed is changed again, and what is due is done.
-
-        A knob that the configuration now sets to another value than then is left alone.
-        """
+        """This run goes on from a checkpoint: what rollbacks had changed is changed again, and what is due is done."""
         self.history.done[:] = [Rolled(**each) for each in saved.get("done", [])]
+        self._pace.put_back(saved.get("pace", []))
         if not (self.history.done or saved.get("pending")):
             return
-        levers = self.levers
-        for name, (was, value) in saved.get("knobs", {}).items():
-            if name in levers and levers[name] == was:
-                levers[name] = value
-        if self._rate is not None:
-            self._rate.factor = float(saved.get("rate", 1.0))
+        turning = self._turning
+        turning.turn_again(saved.get("knobs", {}))
+        turning.factor = float(saved.get("rate", 1.0))
         if pending := saved.get("pending"):
             rolled = Rolled(**pending)
-            rolled.remedies[:] = self.history.pharmacy.apply(rolled.context(self.levers))
+            rolled.remedies[:] = self.history.pharmacy.apply(rolled.context(turning.levers))
             self.history.done.append(rolled)
             logger.warning("rlwatch: %s", self.history.resumed(self._watch, rolled, rolled.to_step))
-
-    def _factor(self) -> float:
-        return 1.0 if self._rate is None else self._rate.factor
 
 
 def load(trainer: Any, path: Path) -> None:

@@ -79,23 +79,43 @@ def _worker_side(factors: dict[str, float]) -> Callable[[Any], Any]:
     return work
 
 
+def schedule_in_workers(group: Any) -> tuple[float | None, list[float]]:
+    """What the schedule makes of the base rate in the group's first worker, None without one; every group's rate."""
+    factor, *rates = getattr(group, CALL)(_schedule_side).batch["rates"][0].tolist()
+    return (factor if factor == factor else None), rates
+
+
+def _schedule_side(worker: Any) -> Any:
+    """A worker runs it; imports nothing of ours, as above."""
+    import torch
+    from verl.protocol import DataProto
+
+    engine = (getattr(worker, "actor", None) or worker).engine
+    rates = [float(group["lr"]) for group in getattr(engine.optimizer, "param_groups", None) or []]
+    known = vars(engine.lr_scheduler) if engine.lr_scheduler is not None else {}
+    base = (known.get("base_lrs") or [known.get("max_lr")])[0]  # torch's, Megatron's
+    factor = rates[0] / base if rates and base else float("nan")
+    return DataProto.from_dict(tensors={"rates": torch.tensor([[factor, *rates]], dtype=torch.float64)})
+
+
 class WorkerKnob:
     """A number in the workers as something that can be read and set.
 
     Attributes:
+        name: as in `READ`.
         factor: by how much it was changed in this run, all together.
     """
 
     def __init__(self, name: str, groups: list[Any], value: float) -> None:
         self.factor = 1.0
-        self._name = name
+        self.name = name
         self._groups = groups
         self._value = value
 
     @property
     def value(self) -> float:
         """In the actor's first worker; only the learning rate has a schedule, and is asked for."""
-        return run_in_workers(self._groups[0])["lr"] if self._name == "lr" else self._value
+        return run_in_workers(self._groups[0])["lr"] if self.name == "lr" else self._value
 
     @value.setter
     def value(self, to: float) -> None:
@@ -103,11 +123,16 @@ class WorkerKnob:
         self.change(factor)
         self.factor *= factor
 
+    def seen(self, value: float) -> None:
+        """What a worker has just reported: others may change it too."""
+        if value == value:
+            self._value = value
+
     def change(self, factor: float) -> None:
         """Multiply it, in every worker of every group, without counting that in `factor`."""
         if factor != 1.0:
             for group in self._groups:
-                run_in_workers(group, {self._name: factor})
+                run_in_workers(group, {self.name: factor})
             self._value *= factor
 
 

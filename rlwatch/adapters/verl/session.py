@@ -102,7 +102,7 @@ class Session:
             self._back.resumed(state.get("rollback") or {})
 
     def _exported(self) -> dict[str, Any]:
-        return {} if self._back is None else {"rollback": self._back.export()}
+        return {} if self._back is None else {"rollback": self._back.checkpointed()}
 
     def _on_samples(self, batch: Any, uids: Any) -> None:
         self._samples = samples_of(batch, uids, getattr(self._trainer, "tokenizer", None))

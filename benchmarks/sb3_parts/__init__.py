@@ -1,0 +1,1 @@
+"""The parts of sb3_overhead.py."""

@@ -448,10 +448,12 @@ def _keep(actor: Any, checkpoints: int) -> None:
 
 def _unwatched(actor: Any) -> None:
     """In a model actor: what the run before has wrapped is OpenRLHF's own again."""
-    from rlwatch.adapters.openrlhf.withholding import MARK
+    from rlwatch.adapters.openrlhf import norms, withholding
 
-    for name in (MARK, "backward", "optimizer_step"):
+    for name in (withholding.MARK, "backward", "optimizer_step"):
         vars(actor.strategy).pop(name, None)
+    for name in (norms.MARK, "ppo_train"):
+        vars(actor.trainer).pop(name, None)
 
 
 GAE = ["--algo.advantage.estimator", "gae", "--algo.kl.init_coef", "0.01"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -126,8 +127,11 @@ def test_a_healthy_run_is_seen_whole_and_left_alone(bench: support.Bench, algori
         wanted |= {"kl", "kl_coef", "value_loss", "explained_variance", "critic_grad_norm"}
     else:
         assert "kl" not in seen[0]  # OpenRLHF logs 0 for it, which is no measurement
+    norms = {"update_norm", "weight_norm", *(("policy_step_norm", "value_step_norm") if algorithm else ())}
+    assert [row["step"] for row in seen if norms <= set(row)] == [1, 11, 21]
     for row in seen:
         assert wanted <= set(row)
+        assert not [key for key in row if key.startswith("rlwatch/")]
         samples = {"rewards", "advantages", "response_lengths", "group_ids", "completions", "prompts"}
         assert {name for name in samples if row["samples"][name]["n"] == 8} == samples
         assert row["samples"]["rewards"]["mean"] == pytest.approx(row["reward_mean"], abs=1e-6)
@@ -156,6 +160,23 @@ def test_a_watched_run_is_the_same_run(bench: support.Bench) -> None:
     mine, theirs = trained
     assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
     assert any(not torch.equal(value, before[name]) for name, value in mine.items())
+
+
+def test_the_norm_of_an_update_is_that_of_the_weights(bench: support.Bench) -> None:
+    """As far as they moved in the model actor; OpenRLHF's own metrics do not show it."""
+    trainer = bench.trainer(*steps(1))
+    shown: list[dict[str, Any]] = []
+    trainer.tensorboard_logger = types.SimpleNamespace(log_train=lambda _, row: shown.append(dict(row)), close=list)
+    before = weights(bench.policy)
+    trainer.fit()
+    after = weights(bench.policy)
+    (row,) = rows(trainer.rlwatch.watch)
+    moved = sum(float((after[name] - before[name]).norm()) ** 2 for name in before) ** 0.5
+    assert moved > 0.0
+    assert row["update_norm"] == pytest.approx(moved, rel=0.02)
+    assert row["weight_norm"] == pytest.approx(sum(float(x.norm()) ** 2 for x in after.values()) ** 0.5, rel=0.02)
+    assert shown
+    assert not [key for key in shown[0] if "norm" in key and "grad" not in key]
 
 
 # Halting

@@ -19,6 +19,7 @@ from rlwatch.adapters.openrlhf.fixes import hints_for, preset_of
 from rlwatch.adapters.openrlhf.inbox import DONE, HALT, Inbox, Outbox, Slots
 from rlwatch.adapters.openrlhf.installing import watched
 from rlwatch.adapters.openrlhf.launching import launch, split
+from rlwatch.adapters.openrlhf.norms import POLICY, measure, signals, taken
 from rlwatch.adapters.openrlhf.samples import Samples, arrays, measures
 from rlwatch.adapters.openrlhf.terms import terms_from
 from rlwatch.adapters.openrlhf.turning import RewardClip
@@ -295,6 +296,97 @@ def test_a_strategy_without_the_seam_says_so() -> None:
     assert not withhold(types.SimpleNamespace(strategy=types.SimpleNamespace()))
 
 
+# The norms of updates
+
+
+class Engine:
+    """DeepSpeed's counting, around torch's SGD: `every`-th micro-batches update, unless they overflow."""
+
+    def __init__(self, every: int = 2) -> None:
+        self.module = torch.nn.Linear(3, 2)
+        self.optimizer = torch.optim.SGD(self.module.parameters(), lr=0.5)
+        self.every, self.micro_steps, self.global_steps, self.skipped_steps = every, 0, 0, 0
+        self.overflow = False
+
+    def is_gradient_accumulation_boundary(self) -> bool:
+        return (self.micro_steps + 1) % self.every == 0
+
+    def step(self) -> None:
+        if self.is_gradient_accumulation_boundary():
+            for each in self.module.parameters():
+                each.grad = torch.ones_like(each)
+            self.skipped_steps += self.overflow
+            if not self.overflow:
+                self.optimizer.step()
+            self.global_steps += 1
+        self.micro_steps += 1
+
+
+def actor_with(engine: Engine, micro_batches: int, zero_stage: int = 0) -> Any:
+    """A model actor, whose training runs so many micro-batches."""
+    space = types.SimpleNamespace
+    strategy = space(args=space(ds=space(zero_stage=zero_stage)), optimizer_step=lambda *_, **__: engine.step())
+    actor = space(strategy=strategy, actor=space(model=engine))
+
+    def ppo_train(kl_ctl: float) -> dict[str, float]:
+        for _ in range(micro_batches):
+            strategy.optimizer_step(None, None, None, name="actor")
+        return {"policy_loss": 1.0}
+
+    actor.trainer = space(ppo_train=ppo_train)
+    return actor
+
+
+def test_the_norm_of_every_tenth_update_goes_with_its_step() -> None:
+    """Updates, not micro-batches; the rest of the metrics is as it was, and our keys are taken out."""
+    actor = actor_with(Engine(), micro_batches=4)
+    assert measure(actor, POLICY)
+    assert measure(actor, POLICY)  # a second run with the same actors wraps nothing twice
+    found = []
+    for _ in range(11):
+        status = actor.trainer.ppo_train(kl_ctl=0.0)
+        found.append(taken(status))
+        assert status == {"policy_loss": 1.0}
+    assert [step for step, each in enumerate(found) if each] == [0, 5, 10]  # updates 1, 11, 21 of two a step
+    assert found[0]["update_norm"] == pytest.approx(0.5 * 8**0.5)
+    weights = torch.nn.utils.parameters_to_vector(actor.actor.model.module.parameters()).detach()
+    assert found[10]["weight_norm"] == pytest.approx(float((weights + 0.5).norm()))  # before the last update
+
+
+def test_an_update_that_overflowed_is_not_measured() -> None:
+    """It moved nothing, and that is no frozen weight."""
+    engine = Engine(every=1)
+    engine.overflow = True
+    actor = actor_with(engine, micro_batches=1)
+    measure(actor, POLICY)
+    assert taken(actor.trainer.ppo_train(0.0)) == {}
+
+
+def test_a_measurement_that_fails_costs_itself() -> None:
+    """The training goes on."""
+    actor = actor_with(Engine(every=1), micro_batches=1)
+    measure(actor, POLICY)
+    del actor.actor.model.skipped_steps
+    actor.actor.model.step = lambda: None
+    assert actor.trainer.ppo_train(0.0) == {"policy_loss": 1.0}
+
+
+def test_where_weights_are_in_parts_nothing_is_measured() -> None:
+    """ZeRO 3, and an actor of another version."""
+    assert not measure(actor_with(Engine(), 1, zero_stage=3), POLICY)
+    assert not measure(types.SimpleNamespace(strategy=None, actor=types.SimpleNamespace(model=None)), POLICY)
+
+
+def test_norms_as_signals() -> None:
+    """Policy and critic together; apart only where there are both."""
+    policy = {"policy/step_norm": 3.0, "policy/weight_norm": 30.0}
+    critic = {"value/step_norm": 4.0, "value/weight_norm": 40.0}
+    assert signals(policy) == {"update_norm": 3.0, "weight_norm": 30.0}
+    both = {"update_norm": 5.0, "weight_norm": 50.0, "policy_step_norm": 3.0, "value_step_norm": 4.0}
+    assert signals({**policy, **critic}) == pytest.approx(both)
+    assert signals({}) == taken(None) == {}
+
+
 # Checkpoints
 
 
@@ -368,7 +460,8 @@ def test_rewards_are_clipped_within_the_users_range() -> None:
 def flags_of(**changes: Any) -> Any:
     """The flags that the fixes depend on, at OpenRLHF's defaults."""
     space = types.SimpleNamespace
-    given = {"estimator": "gae", "init_coef": 0.01, "entropy_coef": None, "level": "off", "is_async": False, **changes}
+    given = {"estimator": "gae", "init_coef": 0.01, "entropy_coef": None, "level": "off", "is_async": False}
+    given = {**given, "zero_stage": 2, **changes}
     return space(
         algo=space(
             advantage=space(estimator=given["estimator"], is_correction_level=given["level"]),
@@ -376,6 +469,7 @@ def flags_of(**changes: Any) -> Any:
         ),
         actor=space(entropy_coef=given["entropy_coef"]),
         train=space(async_enable=given["is_async"]),
+        ds=space(zero_stage=given["zero_stage"]),
     )
 
 
@@ -386,6 +480,8 @@ def test_fixes_name_the_flag() -> None:
     assert "--algo.kl.init_coef" in hints_for(flags_of(init_coef=0.0))["kl"]
     assert "gae" in hints_for(flags_of(estimator="group_norm"))["value_mean"]
     assert "staleness" not in hints_for(flags_of(is_async=True))
+    assert "policy_step_norm" not in hints_for(flags_of())
+    assert "--ds.zero_stage 2" in hints_for(flags_of(zero_stage=3))["policy_step_norm"]
     assert preset_of(flags_of()) == "ppo"
     assert preset_of(flags_of(estimator="rloo")) == "grpo"
 
@@ -393,5 +489,5 @@ def test_fixes_name_the_flag() -> None:
 def test_every_fix_is_for_a_signal_that_a_detector_asks_for() -> None:
     """Else nobody would ever read it."""
     asked = {name for detector in detector_classes().values() for name in detector.needs}
-    hints = {**hints_for(flags_of()), **hints_for(flags_of(estimator="rloo", init_coef=0.0))}
-    assert {*hints} <= asked
+    runs = (flags_of(), flags_of(zero_stage=3), flags_of(estimator="rloo", init_coef=0.0))
+    assert {name for flags in runs for name in hints_for(flags)} <= asked

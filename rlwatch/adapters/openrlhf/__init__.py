@@ -9,7 +9,8 @@
 - samples.py: rewards, advantages, lengths, texts of the Experience batch; fixes.py: preset, fixes by flag
 - ending.py: the end-of-data path, by which a run stops; inbox.py: the same between the two actors of async training
 - checkpoints.py: the checkpoints on disk and our state beside each; going_back.py, turning.py: rollback and remedy
-- workers.py: what runs inside OpenRLHF's model actors; withholding.py: a NaN loss stays out of the weights there
+- workers.py: what runs inside OpenRLHF's model actors; withholding.py: a NaN loss stays out of the weights there;
+  norms.py: how far the updates move them
 
 Tested with OpenRLHF 0.11.2 (ray 2.55.0, deepspeed 0.19.6, transformers 5.15.0).
 """

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from rlwatch.adapters.openrlhf.norms import PARTITIONED
+
 CRITIC = ("explained_variance", "value_loss", "values", "value_mean")
+NORMS = ("policy_step_norm", "value_step_norm")
 MISMATCH = ("rollout_logprob_diff", "rollout_prob_diff", "rollout_kl", "is_weight_mean", "ess")
 
 
@@ -31,7 +34,10 @@ def hints_for(args: Any) -> dict[str, str]:
     if not getattr(args.train, "async_enable", False):
         why = "nothing to watch: without --train.async_enable every rollout is of the policy that it trains"
         hints.update(dict.fromkeys(("staleness", "staleness_max"), why))
-    hints.update(dict.fromkeys(("policy_step_norm", "value_step_norm"), "OpenRLHF measures no norm of its updates"))
+    if args.algo.advantage.estimator != "gae":
+        hints.update(dict.fromkeys(NORMS, "there is no critic, and so no ratio of two"))
+    elif getattr(getattr(args, "ds", None), "zero_stage", 0) >= PARTITIONED:
+        hints.update(dict.fromkeys(NORMS, "--ds.zero_stage 2 leaves each worker whole weights to measure, 3 does not"))
     hints["gold_score"] = (
         "return a score of the real goal in the reward function's extra_logs, and name it: "
         '--rlwatch.signal_map \'{"gold_score": "<its key>"}\''

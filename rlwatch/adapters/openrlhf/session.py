@@ -15,6 +15,7 @@ from rlwatch.adapters.openrlhf.ending import end_data
 from rlwatch.adapters.openrlhf.fixes import hints_for, penalised, preset_of
 from rlwatch.adapters.openrlhf.going_back import GoingBack
 from rlwatch.adapters.openrlhf.inbox import Inbox
+from rlwatch.adapters.openrlhf.norms import POLICY, VALUE, measure, taken
 from rlwatch.adapters.openrlhf.samples import Samples
 from rlwatch.adapters.openrlhf.terms import Terms
 from rlwatch.adapters.openrlhf.withholding import withhold
@@ -97,15 +98,15 @@ class Session:
 
         Args:
             step: as OpenRLHF counts it, from 1: its metrics were measured while these weights were made.
-            status: its metrics.
+            status: its metrics; what rlwatch has sent along in them is taken out.
         """
-        verdict = self._ours("the judgement of a step", self._judge, step, status)
+        verdict = self._ours("the judgement of a step", self._judge, step, status, taken(status))
         self._verdict = verdict if isinstance(verdict, Verdict) else Verdict(step)
         return not self.halted and (self._verdict.halt or self._verdict.rollback)
 
-    def _judge(self, step: int, status: Any) -> Verdict:
+    def _judge(self, step: int, status: Any, norms: dict[str, float]) -> Verdict:
         args = self.trainer.args
-        row = {key: value for key, value in dict(status or {}).items() if key != TEXT}
+        row = {**{key: value for key, value in dict(status or {}).items() if key != TEXT}, **norms}
         if penalised(args):
             row["kl_coef"] = float(self.trainer.kl_ctl.value)
             if args.algo.kl.target:
@@ -177,6 +178,7 @@ class Session:
         """A run begins, anew or from a checkpoint; its models are there."""
         if self.watch.settings.on_nonfinite == "skip":
             self._ours("withholding", self._withhold)
+        self._ours("the norms of updates", self._measure)
         changed = self._ours("resuming", self.checkpoints.resume, states)
         if self.going_back is not None:
             self._ours("resuming", self.going_back.resumed, changed or {})
@@ -185,6 +187,12 @@ class Session:
         for group in (self.trainer.actor_model_group, self.trainer.critic_model_group):
             if group is not None and not all(workers.call(group, withhold)):
                 self.watch.complain("this OpenRLHF's strategy has no backward(); lost: a NaN reaches the weights")
+
+    def _measure(self) -> None:
+        """In the workers, which may be those of an earlier run and do so already."""
+        for group, role in ((self.trainer.actor_model_group, POLICY), (self.trainer.critic_model_group, VALUE)):
+            if group is not None:
+                workers.call(group, measure, role)
 
     def pause(self) -> AbstractContextManager[None]:
         """A time in which no step comes, and that is no stall."""

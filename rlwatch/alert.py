@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -118,3 +118,13 @@ class Verdict:
     def critical(self) -> bool:
         """Whether any alert of this step is critical."""
         return any(alert.critical for alert in self.alerts)
+
+
+def together(step: int, verdicts: Sequence[Verdict]) -> Verdict:
+    """One verdict for the rows that were judged at one call."""
+    if not verdicts:
+        return Verdict(step)
+    alerts = tuple(alert for verdict in verdicts for alert in verdict.alerts)
+    action = max((verdict.action for verdict in verdicts), key=lambda action: action.rank)
+    note = "; ".join(dict.fromkeys(verdict.note for verdict in verdicts if verdict.note))
+    return Verdict(step, alerts, action, any(verdict.poisoned for verdict in verdicts), note)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import os
-import platform
-import sys
 import time
 import weakref
 from collections import deque
@@ -13,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
-from rlwatch.alert import Alert, Verdict
+from rlwatch.alert import Alert, Verdict, together
 from rlwatch.config import load_settings, members
 from rlwatch.detectors.coverage import CoverageReport
 from rlwatch.detectors.team import Team
@@ -21,19 +18,21 @@ from rlwatch.diagnosis.course import Course
 from rlwatch.guest import Guest
 from rlwatch.intake import Intake
 from rlwatch.observation import Observation
-from rlwatch.responses.decision import FLUSH, SETTLE, Decision
+from rlwatch.responses.decision import Decision
 from rlwatch.responses.health import Health
 from rlwatch.responses.reward_scale import Bound, RewardScale
+from rlwatch.responses.settling import Settling
+from rlwatch.sinks.audience import Audience
 from rlwatch.waiting import Waiting
 
 if TYPE_CHECKING:
+    import os
     from pathlib import Path
 
     from rlwatch.adapters.pytorch import Guard
     from rlwatch.detectors.roster import Own
     from rlwatch.diagnosis import Incident
     from rlwatch.responses.checkpoints import CheckpointTags
-    from rlwatch.sinks.base import Sink
     from rlwatch.stall import StallWatch
 
 MAX_ALERTS = 1000
@@ -81,14 +80,13 @@ class Watch:
         self._team = Team(self.settings, self._guest, members(detectors))
         self._intake = Intake(self._guest, self.settings.signal_map, self._team.own_signals)
         self._course = Course()
-        self._sinks: list[Sink] = []
+        self._audience = Audience(self.settings, self._guest)
         self._sources: list[Callable[[], Mapping[str, float]]] = []
         self._waiting = Waiting(self._intake, self.settings.sync)
         self._decide = Decision(self.settings)
         self.health = Health(self._team.detectors)
         self.rewards = RewardScale()
-        self._settling = self._flushing = 0
-        self._left: Bound | None = None
+        self._settling = Settling(self.rewards)
         self._last: Verdict | None = None
         self._coverage_after = self.settings.coverage_after
         self._stall: StallWatch | None = None
@@ -96,10 +94,6 @@ class Watch:
         self.events: deque[dict[str, Any]] = deque(maxlen=MAX_ALERTS)
         self._started = 0.0
         self._closed = False
-        if self.settings.main_process:
-            from rlwatch.sinks import prepare
-
-            prepare(self.settings)
 
     def log(self, metrics: Mapping[str, Any] | None = None, *, step: int | None = None, **signals: Any) -> Verdict:
         """Judge one training step.
@@ -138,16 +132,17 @@ class Watch:
             verdict = self._judge(observation)
         else:
             self._waiting.add(observation, pending)
-            verdict = _together(observation.step, [self._judge(ready) for ready in self._waiting.arrived()])
+            verdict = together(observation.step, [self._judge(ready) for ready in self._waiting.arrived()])
         if self._intake.rows == self._coverage_after:
-            self._tell("coverage", self.coverage())
+            self._audience.tell("coverage", self.coverage())
         self._last = verdict
         return verdict
 
     def _judge(self, observation: Observation) -> Verdict:
         self._course.push(observation)
-        if self._settling or self._flushing:
-            alerts = self._settle(observation)
+        alerts: list[Alert] = []
+        if self._settling.on:
+            self._settling.pass_over(observation)
         else:
             if self._decide.can_go_back:
                 self.rewards.push(observation)
@@ -162,57 +157,28 @@ class Watch:
             self.alerts.append(alert)
             count = self.counts.setdefault(alert.detector, {})
             count[alert.severity.value] = count.get(alert.severity.value, 0) + 1
-        if self._sinks:
-            self._tell("step", observation, verdict)
+        if self._audience.sinks:
+            self._audience.tell("step", observation, verdict)
             for alert in alerts:
-                self._tell("alert", alert)
+                self._audience.tell("alert", alert)
         return verdict
 
     def _start(self) -> None:
         """Open the sinks at the first row: by then the adapters have told what they know."""
         self._started = time.time()
-        if self.settings.main_process:
-            from rlwatch.sinks import open_sinks
-
-            self._sinks = open_sinks(self.settings, self._guest, self.trackers)
+        self._audience.open(self.trackers)
         # After the sinks' own handlers, so that it runs before them: what they stop could not be told the end.
         atexit.register(_close, weakref.ref(self))
         if self.settings.stall and (self.settings.record or self.settings.console):
             from rlwatch.stall import stall_watch_of
 
             self._stall = stall_watch_of(self)
-        self._tell("start", self._run_info())
+        detectors = {"detectors": list(self._team.detectors), "off": self._team.off}
+        self._audience.tell("start", {**self._audience.run_info(self._started), **detectors, **self.info})
 
     def pause(self) -> AbstractContextManager[None]:
         """A time in which no step will come, and that is no stall: `with watch.pause(): evaluate(model)`."""
         return nullcontext() if self._stall is None else self._stall.pause()
-
-    def _run_info(self) -> dict[str, Any]:
-        from rlwatch import __version__
-
-        return {
-            "started": self._started,
-            "command": sys.argv,
-            "pid": os.getpid(),
-            "host": platform.node(),
-            "versions": {"rlwatch": __version__, "python": sys.version.split()[0], **_versions()},
-            "settings": self.settings.model_dump(mode="json"),
-            "detectors": list(self._team.detectors),
-            "off": self._team.off,
-            "run_dir": self.run_dir,
-            **self.info,
-        }
-
-    def _tell(self, event: str, *args: Any) -> None:
-        for sink in self._sinks:
-            try:
-                if (hear := getattr(sink, event, None)) is not None:
-                    hear(*args)
-            except Exception as error:  # noqa: BLE001 - who is told must not decide whether the run is judged
-                part = type(sink).__name__
-                self._guest.failed(part, error)
-                if self._guest.off(part):
-                    self._sinks = [other for other in self._sinks if other is not sink]
 
     def coverage(self) -> CoverageReport:
         """Which detectors are armed, warming up, starved, off or failed, each with the reason and the fix."""
@@ -319,36 +285,27 @@ class Watch:
     def go_back(self, state: Mapping[str, Any]) -> None:
         """The run is back at an older state, and the detectors with it, as `state_dict` gave it then.
 
-        Steps and rows go on counting. Rows that still wait, and the next `SETTLE`, belong to what was given up: they
-        are not judged.
+        Steps and rows go on counting. Rows that still wait, and the next two, belong to what was given up: they are
+        not judged.
         """
         self._team.load_state_dict(state["detectors"])
         self._waiting.drop()
         self._decide.forget()
-        self._settling = SETTLE
+        self._settling.begin()
 
     def flush_rewards(self, bound: Bound | None) -> None:
         """The run went back from rewards beyond this bound: a mean over the last episodes holds them for a while yet.
 
-        No row is judged until they are out of it, for `FLUSH` rows at most.
+        No row is judged until they are out of it, for 20 rows at most.
         """
-        self._left, self._flushing = bound, FLUSH if bound is not None else 0
-
-    def _settle(self, observation: Observation) -> list[Alert]:
-        """A row of what was given up: not judged."""
-        if self._settling:
-            self._settling -= 1
-        elif self._left is None or not self.rewards.beyond(observation, self._left):
-            self._flushing = 0
-        self._flushing = max(0, self._flushing - 1)
-        return []
+        self._settling.flush(bound)
 
     def announce(self, kind: str, step: int, message: str, **facts: Any) -> None:
         """Tell the sinks what was done to the run, or seen about it: `kind` is `rollback`, `halt`, `stall`, ..."""
         event = {"event": kind, "step": step, "row": self.rows - 1, "message": message, **facts, "time": time.time()}
         self.events.append(event)
-        if self._sinks:
-            self._tell("event", event)
+        if self._audience.sinks:
+            self._audience.tell("event", event)
 
     @property
     def step(self) -> int:
@@ -368,7 +325,7 @@ class Watch:
     @property
     def run_dir(self) -> Path | None:
         """The run folder; None while there is none."""
-        return next((sink.path for sink in self._sinks if hasattr(sink, "path")), None)
+        return self._audience.run_dir
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next verdicts depend on, as JSON values; goes into the trainer's checkpoint."""
@@ -405,7 +362,7 @@ class Watch:
                 self._tags.close()
             self._tell_halt()
             if self._started:
-                self._tell("close", self._summary())
+                self._audience.tell("close", self._summary())
         except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
             self._guest.failed("Watch.close", error)
         self._closed = True
@@ -459,19 +416,3 @@ def _close(watch: weakref.ref[Watch]) -> None:
     alive = watch()
     if alive is not None:
         alive.close()
-
-
-def _together(step: int, verdicts: list[Verdict]) -> Verdict:
-    """One verdict for the rows judged at this call."""
-    if not verdicts:
-        return Verdict(step)
-    alerts = tuple(alert for verdict in verdicts for alert in verdict.alerts)
-    action = max((verdict.action for verdict in verdicts), key=lambda action: action.rank)
-    note = "; ".join(dict.fromkeys(verdict.note for verdict in verdicts if verdict.note))
-    return Verdict(step, alerts, action, any(verdict.poisoned for verdict in verdicts), note)
-
-
-def _versions() -> dict[str, str]:
-    """Of what is loaded already: nothing is imported for it."""
-    names = ("torch", "transformers", "trl", "numpy", "accelerate")
-    return {n: str(getattr(sys.modules[n], "__version__", "?")) for n in names if n in sys.modules}

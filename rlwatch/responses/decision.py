@@ -17,13 +17,6 @@ healthy run recorded in the gym were even two open at once, and in 31 of 61 brok
 ADVISORY = frozenset({"reward_drift", "throughput"})
 """They only ever warn, and do not count in this."""
 
-SETTLE = 2
-"""Rows after a rollback that are recorded and not judged: they may hold what was measured before it."""
-
-FLUSH = 20
-"""Rows, at most, that are not judged either where the rewards were far from their scale: a mean over the last 50 or
-100 episodes, as classical trainers log it, holds those of before the rollback until new ones have taken their place."""
-
 NOBODY = (
     "on_critical='rollback', but nothing here can go back: "
     "watch.guard(model, optimizer) does it in a PyTorch loop; halting instead"

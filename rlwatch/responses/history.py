@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from rlwatch.alert import Verdict
 from rlwatch.responses.council import Proposal
-from rlwatch.responses.decision import SETTLE
 from rlwatch.responses.health import Health
 from rlwatch.responses.remedy import Pharmacy
 from rlwatch.responses.rolled import Rolled
+from rlwatch.responses.settling import SETTLE
 
 if TYPE_CHECKING:
     from rlwatch.watch import Watch

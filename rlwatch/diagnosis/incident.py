@@ -81,7 +81,7 @@ class Incident:
         return f"{steps}: {what}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The incident as plain values; `diagnosis` holds the lines of the text."""
+        """The incident as plain values; `diagnosis` holds the lines of the text, `what` those without what to do."""
         return {
             "title": self.title,
             "steps": [self.onset, self.last],
@@ -97,6 +97,7 @@ class Incident:
             "reasons": [{"because": rule.because, "go_on_if": rule.go_on_if} for rule in self.reasons],
             "cost": self.cost.as_dict(),
             "blind": list(self.blind),
+            "what": list(self._what()),
             "diagnosis": self.lines(),
         }
 

@@ -35,6 +35,17 @@ def outcome_of(alerts: Iterable[Told], events: Iterable[Mapping[str, Any]], judg
     return "clean" if judged else "not evaluated"
 
 
+def outcome_at_end(summary: Mapping[str, Any], last_critical: Told | None = None) -> Outcome:
+    """The outcome of a run that is over, by what `Watch` tells its sinks at the end.
+
+    last_critical: its last critical alert; unknown, it counts as one that came after all that was done.
+    """
+    levels = {level for counts in dict(summary.get("alerts") or {}).values() for level in counts}
+    told: list[Told] = [(None, level, None) for level in levels if level != "critical" or last_critical is None]
+    told += [last_critical] if last_critical is not None else []
+    return outcome_of(told, summary.get("events") or [], judged(summary.get("coverage"), over=True))
+
+
 def judged(coverage: Any, over: bool) -> bool:
     """Whether a detector was armed, or may come to be in a run that is not over.
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
+from rlwatch.diagnosis.outcome import Told
 from rlwatch.sinks import panels
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class ConsoleSink:
         self._given_up = self._closed = False
         self._counts: dict[str, dict[str, int]] = {}
         self._shown: Mapping[str, Any] | None = None
+        self._last_critical: Told | None = None
 
     def start(self, info: Mapping[str, Any]) -> None:
         """What is watched and where it is recorded, in a line."""
@@ -53,6 +55,8 @@ class ConsoleSink:
         severity = alert.severity.value
         count = self._counts.setdefault(alert.detector, {})
         count[severity] = count.get(severity, 0) + 1
+        if alert.critical:
+            self._last_critical = (alert.step, severity, alert.time)
         self._say(lambda width, glyphs: panels.alert_panel(alert, width, glyphs), COLOURS.get(severity, ""))
 
     def event(self, event: Mapping[str, Any]) -> None:
@@ -71,7 +75,7 @@ class ConsoleSink:
         """The summary of the run, once."""
         if not self._closed:
             self._closed = True
-            self._say(lambda width, _: panels.summary_text(summary, self._counts, width))
+            self._say(lambda width, _: panels.summary_text(summary, self._counts, width, self._last_critical))
 
     def _say(self, lines: Callable[[int, panels.Glyphs], list[str]], colour: str = "", *, apart: bool = True) -> None:
         if self._given_up or os.getpid() != self._pid:

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rlwatch.diagnosis.outcome import Told, outcome_at_end
 from rlwatch.sinks.jsonl import clean
 from rlwatch.wording import counted, duration
 
@@ -94,13 +95,20 @@ def coverage_text(coverage: Mapping[str, Mapping[str, Any]], width: int) -> list
     return lines + (_wrap("  off: ", ", ".join(off), width) if off else [])
 
 
-def summary_text(summary: Mapping[str, Any], counts: Counts, width: int) -> list[str]:
-    """The alerts of the run by detector and severity, who was blind, and where the record is."""
+def summary_text(
+    summary: Mapping[str, Any], counts: Counts, width: int, last_critical: Told | None = None
+) -> list[str]:
+    """The alerts of the run by detector and severity, who was blind, and where the record is.
+
+    What to do about an incident is left out where the run has gone back from it and recovered.
+    """
     rows, seconds = summary.get("rows"), summary.get("seconds")
     span = f"in {rows} rows" if rows is not None else "in this run"
     if isinstance(seconds, int | float) and math.isfinite(seconds):
         span += f", {duration(seconds)}"
     total = sum(sum(count.values()) for count in counts.values())
+    recovered = outcome_at_end({"alerts": counts, **summary}, last_critical) == "recovered"
+    span += "; the run has recovered" if recovered else ""
     lines = _wrap("rlwatch: ", f"{counted(total, 'alert') if total else 'no alert'} {span}", width)
     for severity in ("critical", "warning"):
         named = [f"{name} x{count[severity]}" for name, count in counts.items() if count.get(severity)]
@@ -113,10 +121,21 @@ def summary_text(summary: Mapping[str, Any], counts: Counts, width: int) -> list
     if blind:
         lines += _wrap("  blind: ", ", ".join(blind), width)
     for incident in (summary.get("incidents") or ())[-MAX_INCIDENTS:]:
-        lines += _diagnosis(incident.get("diagnosis") or (), width)
+        what = _cured(incident, summary.get("events") or ()) if recovered else []
+        lines += _diagnosis(what or incident.get("diagnosis") or (), width)
     if summary.get("run_dir"):
         lines += _wrap("  record: ", str(summary["run_dir"]), width)
     return lines
+
+
+def _cured(incident: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The lines of an incident that a rollback followed: what it was, and what was done; none where none followed."""
+    last = max(incident.get("steps") or (0,))
+    done = [event for event in events if event.get("event") == "rollback" and event.get("step", -1) >= last]
+    if not done or incident.get("severity") != "critical":
+        return []
+    said = [f"Done: {event.get('message')}" for event in done[:1]]
+    return [f"Incident at {incident.get('title')}", *(incident.get("what") or ()), *said]
 
 
 def _diagnosis(lines: Iterable[str], width: int) -> Iterable[str]:

@@ -171,6 +171,26 @@ def test_the_summary_counts_alerts_and_names_the_blind(make_alert: MakeAlert) ->
     )
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_the_end_of_a_run_that_recovered_says_what_was_done(make_alert: MakeAlert, again: bool) -> None:
+    """What to do is not said about an incident that a rollback has ended; it is when a critical came after it."""
+    stream = io.StringIO()
+    sink = ConsoleSink(stream)
+    alerts = [make_alert(50, "critical", "a"), *([make_alert(70, "critical", "a")] if again else [])]
+    for one in alerts:
+        sink.alert(one)
+    stream.truncate(0)
+    stream.seek(0)
+    event = {"event": "rollback", "step": 50, "message": "went back to step 40", "time": alerts[0].time + 1e-6}
+    incident = {"title": "step 50: a", "steps": [50, 50], "severity": "critical", "what": ["Broke first: a"]}
+    incident["diagnosis"] = ["Incident at step 50: a", "Broke first: a", "Stop now: it gets worse"]
+    sink.close({"rows": 90, "events": [event], "incidents": [incident]})
+    text = stream.getvalue()
+    assert ("the run has recovered" in text) is not again
+    assert ("Done: went back to step 40" in text) is not again
+    assert ("Stop now" in text) is again
+
+
 def test_coverage_says_who_is_blind_and_why() -> None:
     """One line for those that see, the reason and the fix for each that does not; repeated only when it changed."""
     stream = io.StringIO()

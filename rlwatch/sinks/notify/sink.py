@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlwatch.diagnosis.outcome import Told, judged, outcome_of
+from rlwatch.diagnosis.outcome import Told, outcome_at_end
 from rlwatch.redact import redact
 from rlwatch.sinks.base import BaseSink
 from rlwatch.sinks.files import AppendFile
@@ -193,9 +193,7 @@ def end_record(summary: Mapping[str, Any], critical: Told | None = None) -> Reco
     counts = {name: dict(count) for name, count in dict(summary.get("alerts") or {}).items()}
     levels = {level for count in counts.values() for level in count}
     error = _uncaught()
-    told: list[Told] = [(None, level, None) for level in levels if level != "critical" or critical is None]
-    evaluated = judged(summary.get("coverage"), over=True)
-    outcome = outcome_of([*told, critical] if critical else told, summary.get("events") or [], evaluated)
+    outcome = outcome_at_end(summary, critical)
     level = "critical" if error or "critical" in levels else "warning" if "warning" in levels else "info"
     total = sum(sum(count.values()) for count in counts.values())
     how = f"The run ended by {error}" if error else "The run ended"

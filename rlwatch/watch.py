@@ -198,6 +198,7 @@ class Watch:
             return diagnose(
                 list(self.alerts),
                 self.coverage(),
+                changes=self._course.changes,
                 step=self._course.furthest,
                 stride=self._course.stride,
                 seconds_per_step=self._course.seconds_per_step(clock),

@@ -9,6 +9,7 @@ from rlwatch.detectors.coverage import CoverageReport
 from rlwatch.detectors.registry import detector_classes
 from rlwatch.diagnosis.advice import advise
 from rlwatch.diagnosis.blindness import blind_spots
+from rlwatch.diagnosis.changes import BEFORE, Change
 from rlwatch.diagnosis.compounds import matching
 from rlwatch.diagnosis.cost import Cost
 from rlwatch.diagnosis.fixes import ordered
@@ -21,6 +22,7 @@ def diagnose(
     alerts: Iterable[Alert],
     coverage: CoverageReport | None = None,
     *,
+    changes: Iterable[Change] = (),
     step: int | None = None,
     stride: float = 1.0,
     seconds_per_step: float | None = None,
@@ -34,6 +36,7 @@ def diagnose(
 
     Args:
         coverage: what each detector saw: names the links of detectors that are not built in, and what was blind.
+        changes: settings that were changed; those shortly before an incident are told of.
         step: the run's last step, for the cost so far.
         stride: steps from one row to the next.
         seconds_per_step: wall time of a step; None leaves hours and money out.
@@ -43,14 +46,26 @@ def diagnose(
     links = _links(coverage)
     events = [event_of(alert, links.get(alert.detector, UNKNOWN), stride) for alert in alerts]
     price = (seconds_per_step, gpus, gpu_price)
-    return [_incident(group, coverage, step, price) for group in together(events, stride)]
+    known = list(changes)
+    return [
+        _incident(group, coverage, step, price, _shortly_before(group, known, stride))
+        for group in together(events, stride)
+    ]
 
 
-def incident_of(alerts: Iterable[Alert], *, stride: float = 1.0) -> Incident | None:
+def incident_of(alerts: Iterable[Alert], *, changes: Iterable[Change] = (), stride: float = 1.0) -> Incident | None:
     """Alerts that are known to belong together, as one incident, without coverage and cost; None if there are none."""
     links = _links(None)
     events = [event_of(alert, links.get(alert.detector, UNKNOWN), stride) for alert in alerts]
-    return _incident(events, None, None, (None, None, None)) if events else None
+    if not events:
+        return None
+    return _incident(events, None, None, (None, None, None), _shortly_before(events, changes, stride))
+
+
+def _shortly_before(events: Iterable[Event], changes: Iterable[Change], stride: float) -> tuple[Change, ...]:
+    """The changes that may have to do with it: at most `changes.BEFORE` rows before the first alert."""
+    first = min(event.latest for event in events)
+    return tuple(one for one in changes if first - BEFORE * stride <= one.step <= first)
 
 
 def _incident(
@@ -58,6 +73,7 @@ def _incident(
     coverage: CoverageReport | None,
     step: int | None,
     price: tuple[float | None, int | None, float | None],
+    changed: tuple[Change, ...],
 ) -> Incident:
     events = sorted(group, key=lambda event: (event.latest, event.place))
     signs = _signs(events)
@@ -77,6 +93,7 @@ def _incident(
         advice=advice,
         reasons=reasons,
         cost=Cost.of(max(0, step - onset) if step is not None else 0, *price),
+        changed=changed,
         blind=blind_spots(coverage, link, signs) if coverage is not None else (),
     )
 

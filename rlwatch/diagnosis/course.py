@@ -1,4 +1,4 @@
-"""How far a run is and how fast it goes."""
+"""How far a run is, how fast it goes, and what was changed on its way."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from itertools import pairwise
 
+from rlwatch.diagnosis.changes import Changes
 from rlwatch.observation import Observation
 
 _ROWS = 65
@@ -22,10 +23,12 @@ class Course:
 
     Attributes:
         furthest: the highest step seen, -1 before the first; a rollback does not lower it.
+        changes: settings that somebody changed.
     """
 
     def __init__(self) -> None:
         self.furthest = -1
+        self.changes = Changes()
         self._steps: deque[int] = deque(maxlen=_ROWS)
         self._times: deque[float] = deque(maxlen=_ROWS)
         self._step_times: deque[float] = deque(maxlen=_ROWS)
@@ -36,6 +39,7 @@ class Course:
             self.furthest = obs.step
         self._steps.append(obs.step)
         self._times.append(obs.time)
+        self.changes.push(obs.step, obs.row, obs.signals)
         seconds = obs.signals.get("step_time")
         if seconds is not None:
             self._step_times.append(seconds)

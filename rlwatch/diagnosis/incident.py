@@ -8,6 +8,7 @@ from typing import Any
 
 from rlwatch.alert import Alert, Severity
 from rlwatch.diagnosis.advice import Advice, Rule
+from rlwatch.diagnosis.changes import Change
 from rlwatch.diagnosis.compounds import Compound
 from rlwatch.diagnosis.cost import Cost
 from rlwatch.diagnosis.fixes import Fix, topic_of
@@ -34,6 +35,7 @@ class Incident:
         fixes: one list, in the order to try them.
         advice, reasons: stop or adjust, and why.
         cost: since `onset`; 0 steps where the run's last step is not known.
+        changed: settings that somebody changed shortly before the first alert.
         blind: sentences on what was not seen and limits all this.
     """
 
@@ -47,6 +49,7 @@ class Incident:
     reasons: tuple[Rule, ...]
     cost: Cost
     blind: tuple[str, ...]
+    changed: tuple[Change, ...] = ()
 
     @property
     def alerts(self) -> tuple[Alert, ...]:
@@ -97,6 +100,7 @@ class Incident:
             "reasons": [{"because": rule.because, "go_on_if": rule.go_on_if} for rule in self.reasons],
             "cost": self.cost.as_dict(),
             "blind": list(self.blind),
+            "changed": [change._asdict() for change in self.changed],
             "what": list(self._what()),
             "diagnosis": self.lines(),
         }
@@ -117,6 +121,8 @@ class Incident:
     def _what(self) -> Iterator[str]:
         first = self.first.alert
         yield f"Broke first: {NAMES[self.first.link]}, by {first.detector} at step {first.step}: {first.message}"
+        if self.changed:
+            yield f"Changed shortly before: {'; '.join(map(str, self.changed))}"
         if self.link != self.first.link:
             yield f"To blame: {NAMES[self.link]}, by what the alerts say together"
         elif self.or_else:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from rlwatch.alert import Alert
 from rlwatch.detectors.coverage import CoverageReport
 from rlwatch.diagnosis import Course, Incident, diagnose
+from rlwatch.diagnosis.changes import SETTINGS, Changes
 from rlwatch.observation import FloatArray, Observation
 
 IntArray = npt.NDArray[np.int64]
@@ -81,11 +82,22 @@ class RunData:
         return course
 
     @cached_property
+    def changes(self) -> Changes:
+        """Settings that somebody changed."""
+        changes = Changes()
+        known = {name: self.signals[name] for name in SETTINGS if name in self.signals}
+        for row, step in enumerate(self.steps if known else ()):
+            now = {name: float(values[row]) for name, values in known.items() if math.isfinite(values[row])}
+            changes.push(int(step), row, now)
+        return changes
+
+    @cached_property
     def incidents(self) -> list[Incident]:
         """The alerts that belong together, diagnosed."""
         return diagnose(
             self.alerts[:MAX_ALERTS],
             self.coverage,
+            changes=self.changes,
             step=self.course.furthest,
             stride=self.course.stride,
             seconds_per_step=self.course.seconds_per_step(self.live),

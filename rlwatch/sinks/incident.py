@@ -9,6 +9,7 @@ from typing import Any
 
 from rlwatch.alert import Alert, Severity
 from rlwatch.diagnosis import incident_of
+from rlwatch.diagnosis.changes import Changes
 from rlwatch.sinks.files import AppendFile, make_free_folder, replace, safe_name
 from rlwatch.sinks.jsonl import encode_line, encode_pretty
 from rlwatch.sinks.records import pick_samples
@@ -36,6 +37,7 @@ class Incidents:
         self._timeline: AppendFile | None = None
         self._alerts: list[Alert] = []
         self._steps: tuple[int, ...] = ()
+        self.changes = Changes()
 
     def row(self, step: int, line: bytes, samples: Mapping[str, Any]) -> None:
         """Remember a step's line, and its samples until another step brings some."""
@@ -78,7 +80,7 @@ class Incidents:
         if len(self._alerts) < MAX_ALERTS:
             self._alerts.append(alert)
             stride = max(1, self._steps[-1] - self._steps[0]) if self._steps else 1
-            incident = incident_of(self._alerts, stride=stride)
+            incident = incident_of(self._alerts, changes=self.changes, stride=stride)
             if incident is not None:
                 replace(home / "diagnosis.json", encode_pretty(incident.as_dict()))
 

@@ -78,6 +78,7 @@ class Recorder:
         self._buffers["steps"].append(line)
         self._last_step = step
         self._incidents.row(step, line, samples)
+        self._incidents.changes.push(step, scalars[0], scalars[2])
         self._milestone(self._milestones.row, step, samples)
         self._open_incidents()
 

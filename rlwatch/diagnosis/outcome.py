@@ -46,6 +46,15 @@ def outcome_at_end(summary: Mapping[str, Any], last_critical: Told | None = None
     return outcome_of(told, summary.get("events") or [], judged(summary.get("coverage"), over=True))
 
 
+def rollback_from(step: int, events: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The first rollback at this step or after it: what ended a trouble that was last told of there."""
+    for one in events:
+        at = one.get("step")
+        if one.get("event") == "rollback" and isinstance(at, int) and at >= step:
+            return one
+    return None
+
+
 def judged(coverage: Any, over: bool) -> bool:
     """Whether a detector was armed, or may come to be in a run that is not over.
 

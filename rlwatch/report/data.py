@@ -15,6 +15,7 @@ from rlwatch.alert import Alert
 from rlwatch.detectors.coverage import CoverageReport
 from rlwatch.diagnosis import Course, Incident, diagnose
 from rlwatch.diagnosis.changes import SETTINGS, Changes
+from rlwatch.diagnosis.outcome import Outcome, outcome_of
 from rlwatch.observation import FloatArray, Observation
 
 IntArray = npt.NDArray[np.int64]
@@ -104,6 +105,13 @@ class RunData:
             gpus=_positive(self.setting("gpus"), int),
             gpu_price=_positive(self.setting("gpu_price"), float),
         )
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the run stands."""
+        armed = self.coverage.in_state("armed") if self.coverage is not None else []
+        told = ((alert.step, alert.severity.value, alert.time) for alert in self.alerts)
+        return outcome_of(told, self.events, judged=bool(armed))
 
     @property
     def given_up(self) -> list[tuple[int, int]]:

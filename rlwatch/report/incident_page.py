@@ -79,7 +79,12 @@ def render_incident(folder: Path, home: str = "") -> str:
         "home": home,
         "room": 1.0,
         "one": one,
-        "entry": {"incident": one, "pages": pages(event.alert.detector for event in events), "events": events},
+        "entry": {
+            "incident": one,
+            "pages": pages(event.alert.detector for event in events),
+            "events": events,
+            "done": "",  # it is shown as it was at the alert
+        },
         "loops": [drawing(states, WIDE, "wide"), drawing(states, NARROW, "narrow")],
         "told": happenings(run)[-100:],
         "signals": [entry(run, panel, True) for panel in panels_named(run, names[:PANELS], 300)],
@@ -90,7 +95,7 @@ def render_incident(folder: Path, home: str = "") -> str:
 
 def _incident(run: RunData) -> Incident:
     """All alerts of the folder as one: the watch that wrote it has put them together."""
-    one = incident_of(run.alerts, stride=run.course.stride)
+    one = incident_of(run.alerts, changes=run.changes, stride=run.course.stride)
     assert one is not None
     return one
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from rlwatch.diagnosis import Incident
+from rlwatch.diagnosis.outcome import rollback_from
 from rlwatch.report.data import RunData, worst_of
 from rlwatch.report.downsample import Thinned
 from rlwatch.report.panels import Panel
@@ -73,5 +75,13 @@ def incidents(run: RunData, most: int = INCIDENTS) -> list[dict[str, Any]]:
         told = pages(event.alert.detector for event in events)
         new = {name: text for name, text in told.items() if name not in shown_pages}
         shown_pages |= new.keys()
-        found.append({"incident": one, "pages": new, "events": events})
+        found.append({"incident": one, "pages": new, "events": events, "done": _ended(run, one)})
     return found
+
+
+def _ended(run: RunData, one: Incident) -> str:
+    """What was done, where a rollback has ended the incident and the run has recovered; else ""."""
+    if run.outcome != "recovered" or one.severity != "critical":
+        return ""
+    back = rollback_from(one.last, run.events)
+    return str(back.get("message", "")) if back is not None else ""

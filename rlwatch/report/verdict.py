@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from rlwatch.diagnosis.outcome import outcome_of
 from rlwatch.report.data import RunData, worst_of
 from rlwatch.wording import counted
 
@@ -29,9 +28,7 @@ def verdict_of(run: RunData) -> Verdict:
 def _judgement(run: RunData) -> tuple[str, Tone, str]:
     if not len(run.steps):
         return "Nothing yet", "plain", "No training step was recorded."
-    armed = run.coverage.in_state("armed") if run.coverage is not None else []
-    told = ((alert.step, alert.severity, alert.time) for alert in run.alerts)
-    outcome = outcome_of(told, run.events, judged=bool(armed))
+    outcome = run.outcome
     if outcome == "halted":
         halt = next(event for event in reversed(run.events) if event.get("event") == "halt")
         return "Halted", "bad", f"rlwatch stopped the run at step {halt['step']:,}. {_broke(run)}"
@@ -49,6 +46,7 @@ def _judgement(run: RunData) -> tuple[str, Tone, str]:
         return "Warning", "warning", f"{said}, none of them critical. {_broke(run)}"
     if outcome == "not evaluated":
         return "Not evaluated", "plain", "No detector has had enough of its signal to judge the run."
+    armed = run.coverage.in_state("armed") if run.coverage is not None else []
     return "Clean", "good", f"No alert in {counted(len(run.steps), 'step')}, by {counted(len(armed), 'detector')}."
 
 

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rlwatch.diagnosis.outcome import Told, outcome_at_end
+from rlwatch.diagnosis.outcome import Told, outcome_at_end, rollback_from
 from rlwatch.sinks.jsonl import clean
 from rlwatch.wording import counted, duration
 
@@ -130,12 +130,10 @@ def summary_text(
 
 def _cured(incident: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> list[str]:
     """The lines of an incident that a rollback followed: what it was, and what was done; none where none followed."""
-    last = max(incident.get("steps") or (0,))
-    done = [event for event in events if event.get("event") == "rollback" and event.get("step", -1) >= last]
-    if not done or incident.get("severity") != "critical":
+    done = rollback_from(max(incident.get("steps") or (0,)), events)
+    if done is None or incident.get("severity") != "critical":
         return []
-    said = [f"Done: {event.get('message')}" for event in done[:1]]
-    return [f"Incident at {incident.get('title')}", *(incident.get("what") or ()), *said]
+    return [f"Incident at {incident.get('title')}", *(incident.get("what") or ()), f"Done: {done.get('message')}"]
 
 
 def _diagnosis(lines: Iterable[str], width: int) -> Iterable[str]:

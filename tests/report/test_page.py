@@ -199,6 +199,16 @@ def test_the_verdict_follows_what_was_done_last(tmp_path: Path) -> None:
     assert _run_with(tmp_path / "e", alerts=[critical], events=[{"event": "halt", "step": 22}]) == "Halted"
 
 
+@pytest.mark.parametrize("events", [[], [{"event": "rollback", "step": 21, "to_step": 10, "message": "went back"}]])
+def test_an_incident_that_a_rollback_ended_says_what_was_done(tmp_path: Path, events: list[dict[str, Any]]) -> None:
+    """In place of `Stop now` and a cost that nobody had."""
+    rows = [{"step": step, "loss": 0.5} for step in range(40)]
+    critical = {"step": 20, "detector": "kl_explosion", "severity": "critical", "message": "m"}
+    text = render(read_folder(write_run(tmp_path / "run", rows, alerts=[critical], events=events)))
+    assert ("<strong>Done:</strong> went back" in text) is bool(events)
+    assert ("<strong>Stop now:</strong>" in text) is not bool(events)
+
+
 def test_what_cannot_be_seen_is_shown() -> None:
     """Each hostile text is visible from end to end."""
     assert all(char.isprintable() or char in "\n\t" for text in HOSTILE for char in shown(text))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 from rlwatch.redact import redact_text
 
@@ -44,6 +46,16 @@ class Guest:
     def off(self, part: str) -> bool:
         """Whether `part` has failed too often to be called again."""
         return self.failures.get(part, 0) >= PATIENCE
+
+    def attempt(self, part: str, do: Callable[..., Any], *given: Any) -> Any:
+        """What `do(*given)` gives: None where it raises, which is noted, and once `part` is off."""
+        if self.off(part):
+            return None
+        try:
+            return do(*given)
+        except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
+            self.failed(part, error)
+            return None
 
     def note(self, sentence: str) -> None:
         """Say something that a user should know and need not act on."""

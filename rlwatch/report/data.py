@@ -106,7 +106,7 @@ class RunData:
             gpu_price=_positive(self.setting("gpu_price"), float),
         )
 
-    @property
+    @cached_property
     def outcome(self) -> Outcome:
         """How the run stands."""
         armed = self.coverage.in_state("armed") if self.coverage is not None else []

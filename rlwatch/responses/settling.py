@@ -14,26 +14,25 @@ FLUSH = 20
 
 
 class Settling:
-    """Counts them down.
-
-    Attributes:
-        on: whether the next row is one of them, as far as is known before it comes.
-    """
+    """Counts them down."""
 
     def __init__(self, rewards: RewardScale) -> None:
-        self.on = False
         self._rewards = rewards
         self._rows = self._flushing = 0
         self._left: Bound | None = None
 
+    @property
+    def on(self) -> bool:
+        """Whether the next row is one of them."""
+        return self._rows > 0 or self._flushing > 0
+
     def begin(self) -> None:
         """The run has gone back."""
-        self._rows, self.on = SETTLE, True
+        self._rows = SETTLE
 
     def flush(self, bound: Bound | None) -> None:
         """It went back from rewards beyond this bound; None: they were not."""
         self._left, self._flushing = bound, FLUSH if bound is not None else 0
-        self.on = bool(self._rows or self._flushing)
 
     def pass_over(self, observation: Observation) -> None:
         """A row that is not judged has come."""
@@ -42,4 +41,3 @@ class Settling:
         elif self._left is None or not self._rewards.beyond(observation, self._left):
             self._flushing = 0
         self._flushing = max(0, self._flushing - 1)
-        self.on = bool(self._rows or self._flushing)

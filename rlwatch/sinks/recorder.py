@@ -77,8 +77,9 @@ class Recorder:
         line = encode_line(step_record(step, summarised, verdict, *scalars))
         self._buffers["steps"].append(line)
         self._last_step = step
+        row, _, signals, *_ = scalars
         self._incidents.row(step, line, samples)
-        self._incidents.changes.push(step, scalars[0], scalars[2])
+        self._incidents.changes.push(step, row, signals)
         self._milestone(self._milestones.row, step, samples)
         self._open_incidents()
 

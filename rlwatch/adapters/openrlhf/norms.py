@@ -7,7 +7,7 @@ engine gets, bf16 where the model is: of a change below their precision they sho
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rlwatch.adapters.openrlhf import workers
@@ -44,10 +44,10 @@ class Norms:
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """OpenRLHF's own, measured where it is to change the weights, and has."""
-        before = self._ours(self._begin)
+        before = self._guest.attempt(PART, self._begin)
         self._step(*args, **kwargs)
         if before is not None:
-            self._ours(self._end, before)
+            self._guest.attempt(PART, self._end, before)
 
     def _begin(self) -> int | None:
         if not self._engine.is_gradient_accumulation_boundary():
@@ -67,21 +67,12 @@ class Norms:
     def ppo_train(self, *args: Any, **kwargs: Any) -> Any:
         """OpenRLHF's own, which has waited for all of its updates when it returns its metrics."""
         status = self._train(*args, **kwargs)
-        return {**status, **(self._ours(self._take) or {})}
+        return {**status, **(self._guest.attempt(PART, self._take) or {})}
 
     def _take(self) -> dict[str, float]:
         found, self._found = self._found, {}
         names = {STEP: "update_norm", WEIGHTS: "weight_norm"}
         return {OURS + self._role + key: float(found[name]) for key, name in names.items() if name in found}
-
-    def _ours(self, do: Callable[..., Any], *given: Any) -> Any:
-        if self._guest.off(PART):
-            return None
-        try:
-            return do(*given)
-        except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
-            self._guest.failed(PART, error)
-            return None
 
 
 def measure(actor: Any, role: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -100,7 +100,7 @@ class Session:
             step: as OpenRLHF counts it, from 1: its metrics were measured while these weights were made.
             status: its metrics; what rlwatch has sent along in them is taken out.
         """
-        verdict = self._ours("the judgement of a step", self._judge, step, status, taken(status))
+        verdict = self._guest.attempt("the judgement of a step", self._judge, step, status, taken(status))
         self._verdict = verdict if isinstance(verdict, Verdict) else Verdict(step)
         return not self.halted and (self._verdict.halt or self._verdict.rollback)
 
@@ -137,7 +137,7 @@ class Session:
         """Go back, or stop."""
         verdict = self._verdict
         if verdict.rollback and self.going_back is not None:
-            outcome: Outcome | None = self._ours("going back", self.going_back.respond, verdict)
+            outcome: Outcome | None = self._guest.attempt("going back", self.going_back.respond, verdict)
             if outcome is not None and outcome.done:
                 return
             self._halt(verdict, outcome.note if outcome is not None else "going back failed", client_states)
@@ -151,14 +151,14 @@ class Session:
         self.halted = True
         criticals = [alert for alert in verdict.alerts if alert.critical]
         reason = why or "; ".join(f"{alert.detector}: {alert.message}" for alert in criticals) or verdict.note
-        saved = self._ours("the last checkpoint", self.checkpoints.save_last, verdict.step, client_states)
-        advice = self._ours("the healthy checkpoint", self.checkpoints.advise) or ""
+        saved = self._guest.attempt("the last checkpoint", self.checkpoints.save_last, verdict.step, client_states)
+        advice = self._guest.attempt("the healthy checkpoint", self.checkpoints.advise) or ""
         note = f"halting after step {verdict.step}: {reason}; {advice or 'no healthy checkpoint is known'}"
         if not self.watch.settings.console:
             logger.warning("rlwatch: %s", note)
-        self._ours("telling of a halt", self._tell, verdict.step, note, saved)
+        self._guest.attempt("telling of a halt", self._tell, verdict.step, note, saved)
         if self.inbox is not None:
-            self._ours("the halt", self.inbox.halt)
+            self._guest.attempt("the halt", self.inbox.halt)
         else:
             end_data(self.trainer.samples_generator)
 
@@ -172,16 +172,16 @@ class Session:
 
     def saved(self, tag: str, *, best: bool = False) -> None:
         """OpenRLHF may have written a checkpoint under this tag."""
-        self._ours("a checkpoint's state", self.checkpoints.saved, tag, best)
+        self._guest.attempt("a checkpoint's state", self.checkpoints.saved, tag, best)
 
     def resume(self, states: Any) -> None:
         """A run begins, anew or from a checkpoint; its models are there."""
         if self.watch.settings.on_nonfinite == "skip":
-            self._ours("withholding", self._withhold)
-        self._ours("the norms of updates", self._measure)
-        changed = self._ours("resuming", self.checkpoints.resume, states)
+            self._guest.attempt("withholding", self._withhold)
+        self._guest.attempt("the norms of updates", self._measure)
+        changed = self._guest.attempt("resuming", self.checkpoints.resume, states)
         if self.going_back is not None:
-            self._ours("resuming", self.going_back.resumed, changed or {})
+            self._guest.attempt("resuming", self.going_back.resumed, changed or {})
 
     def _withhold(self) -> None:
         for group in (self.trainer.actor_model_group, self.trainer.critic_model_group):
@@ -196,21 +196,12 @@ class Session:
 
     def pause(self) -> AbstractContextManager[None]:
         """A time in which no step comes, and that is no stall."""
-        return self._ours("a pause", self.watch.pause) or nullcontext()
+        return self._guest.attempt("a pause", self.watch.pause) or nullcontext()
 
     def end(self) -> None:
         """The run is over."""
         for close in (self._samples.wait, self._seams.remove, self.checkpoints.close, self.watch.close):
-            self._ours("the end of a run", close)
-
-    def _ours(self, part: str, do: Callable[..., Any], *given: Any) -> Any:
-        if self._guest.off(part):
-            return None
-        try:
-            return do(*given)
-        except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
-            self._guest.failed(part, error)
-            return None
+            self._guest.attempt("the end of a run", close)
 
 
 def _versions() -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import stable_baselines3
@@ -91,22 +90,22 @@ class RLWatchCallback(BaseCallback):
     def _on_training_start(self) -> None:
         self._end_session()  # of a `learn()` that ended in an exception
         self._session, self.halted = None, False
-        self._ours("attaching", self._start)
+        self._guest.attempt("attaching", self._start)
 
     def _on_rollout_start(self) -> None:
         if self._session is not None:
-            self._ours("the judgement of a row", self._session.trained)
+            self._guest.attempt("the judgement of a row", self._session.trained)
 
     def _on_rollout_end(self) -> None:
         if self._session is not None:
-            self._ours("the end of a rollout", self._session.rollout_ended)
+            self._guest.attempt("the end of a rollout", self._session.rollout_ended)
 
     def _on_step(self) -> bool:
         return self._session is None or not self._session.halt
 
     def _on_training_end(self) -> None:
         if self._session is not None:
-            self._ours("the judgement of a row", self._session.trained)
+            self._guest.attempt("the judgement of a row", self._session.trained)
             self.halted = self._session.halt
         self._end_session()
         if self.watch is not None and self._given is None:
@@ -155,15 +154,6 @@ class RLWatchCallback(BaseCallback):
     def _end_session(self) -> None:
         if self._session is not None:
             self._session.end()
-
-    def _ours(self, part: str, do: Callable[[], None]) -> None:
-        """Run a part of ours: what it raises is named once, and after three times the part is left alone."""
-        if self._guest.off(part):
-            return
-        try:
-            do()
-        except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
-            self._guest.failed(part, error)
 
 
 def _tensorboard_of(model: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -102,7 +101,7 @@ class RLWatchCallback(TrainerCallback, ExportableState):
 
     def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The first event in which the trainer can be found."""
-        self._ours("finding the trainer", self._find)
+        self._guest.attempt("finding the trainer", self._find)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A `train()` begins: the seams are opened."""
@@ -114,12 +113,12 @@ class RLWatchCallback(TrainerCallback, ExportableState):
             self._begin(state)
         self._pause.close()
         if self._session is not None:
-            self._ours("on_step_begin", self._session.begin_step)
+            self._guest.attempt("on_step_begin", self._session.begin_step)
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The gradients are ready and the weights have not changed yet: the step is judged."""
         if self._session is not None:
-            self._ours("on_pre_optimizer_step", self._decide, state, kwargs["optimizer"])
+            self._guest.attempt("on_pre_optimizer_step", self._decide, state, kwargs["optimizer"])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         """Where a stop takes effect at this very step, and a way back begins: the trainer is done with the step."""
@@ -137,10 +136,10 @@ class RLWatchCallback(TrainerCallback, ExportableState):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Used only where the step is out of sight: no trainer found, or one with a loop of its own."""
         if self._session is not None and logs:
-            self._ours("the metrics of an evaluation", self._session.evaluated, evaluation_of(logs))
+            self._guest.attempt("the metrics of an evaluation", self._session.evaluated, evaluation_of(logs))
         unseen = self._begun and self._double_of is None and state.global_step > self._row
         if unseen and logs and is_step(logs):
-            self._ours("on_log", self._judge_log, args, state, control, dict(logs))
+            self._guest.attempt("on_log", self._judge_log, args, state, control, dict(logs))
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A checkpoint was written: it is tagged healthy, suspect or poisoned from now on."""
@@ -149,7 +148,7 @@ class RLWatchCallback(TrainerCallback, ExportableState):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A `train()` ends: the trainer's methods are its own again."""
-        self._ours("on_train_end", self._end)
+        self._guest.attempt("on_train_end", self._end)
 
     def state(self) -> dict[str, Any]:
         """What Hugging Face writes into `trainer_state.json`; never raises."""
@@ -202,11 +201,11 @@ class RLWatchCallback(TrainerCallback, ExportableState):
 
     def _begin(self, state: Any) -> None:
         saved.make_room(state, type(self).__name__)
-        self._ours("finding the trainer", self._find)
+        self._guest.attempt("finding the trainer", self._find)
         self._end_session()
         self._begun, self._halt, self._back, self._row = True, False, None, -1
         if self._double_of is None:
-            self._ours("on_train_begin", self._start, state)
+            self._guest.attempt("on_train_begin", self._start, state)
 
     def _start(self, state: Any) -> None:
         trainer = self._trainer
@@ -258,15 +257,6 @@ class RLWatchCallback(TrainerCallback, ExportableState):
         session, self._session = self._session, None
         if session is not None:
             session.end()
-
-    def _ours(self, event: str, do: Callable[..., None], *given: Any) -> None:
-        """Run a part of ours: what it raises is named once, and after three times the part is left alone."""
-        if self._guest.off(event):
-            return
-        try:
-            do(*given)
-        except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
-            self._guest.failed(event, error)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickled and copied as it was constructed: a live run stays with the trainer that it belongs to."""

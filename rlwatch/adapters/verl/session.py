@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from rlwatch.adapters.seams import Seams
@@ -61,7 +61,7 @@ class Session:
     def log(self, data: Mapping[str, Any], step: int) -> None:
         """A row of verl's metrics; what verl calls on every logger. Never raises."""
         if not self._closed:
-            self._ours("a row", self._log, data, step)
+            self._guest.attempt("a row", self._log, data, step)
 
     def _log(self, data: Mapping[str, Any], step: int) -> None:
         samples, self._samples = self._samples, {}
@@ -69,10 +69,10 @@ class Session:
             return
         if self._first:
             self._first = False
-            self._ours("resuming", self._resume, step)
+            self._guest.attempt("resuming", self._resume, step)
         verdict = self.watch.log({**data, **self._targets()}, step=step, **samples)
-        self._ours("the checkpoints' tags", self._checkpoints.judged, self._exported)
-        self._ours("acting on a verdict", self._act, verdict)
+        self._guest.attempt("the checkpoints' tags", self._checkpoints.judged, self._exported)
+        self._guest.attempt("acting on a verdict", self._act, verdict)
 
     def finish(self, *_: Any) -> None:
         """The run is over: the trainer's methods are its own again, the summary is written."""
@@ -115,11 +115,3 @@ class Session:
         controller = getattr(self._trainer, "kl_ctrl_in_reward", None)
         target = getattr(controller, "target", None)
         return {} if target is None else {"kl_target": float(target)}
-
-    def _ours(self, part: str, do: Callable[..., None], *given: Any) -> None:
-        if self._guest.off(part):
-            return
-        try:
-            do(*given)
-        except Exception as error:  # noqa: BLE001 - a guest never raises into the loop
-            self._guest.failed(part, error)
